@@ -1,0 +1,50 @@
+# `make help` lists the targets.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check clean
+
+BIN := .venv/bin
+STAMP := .venv/.installed
+SAMPLE := sample_data/nuclei.tif
+DEMO := demo_output
+PYTEST_ARGS ?=
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 16
+
+install: $(STAMP)  ## install into .venv, with napari and the development tools
+
+$(STAMP): setup.cfg pyproject.toml .ci/install
+	.ci/install
+
+demo: install  ## segment a sample: in napari, or without a screen into demo_output/
+	@if [[ -n "$${DISPLAY:-}$${WAYLAND_DISPLAY:-}" || "$$(uname)" == Darwin ]]; then \
+		$(BIN)/napari $(SAMPLE) -w napari-dinomask "Segment"; \
+	else \
+		mkdir -p $(DEMO); \
+		$(BIN)/dinomask segment $(SAMPLE) -o $(DEMO)/nuclei_labels.tif \
+			--overlay $(DEMO)/nuclei_overlay.png --overwrite; \
+		echo "labels:  $(CURDIR)/$(DEMO)/nuclei_labels.tif"; \
+		echo "overlay: $(CURDIR)/$(DEMO)/nuclei_overlay.png"; \
+	fi
+
+test: install  ## run the tests on a virtual screen, with coverage (PYTEST_ARGS="-m slow" for others)
+	@screen=(); \
+	if command -v xvfb-run >/dev/null; then \
+		screen=(xvfb-run -a -s "-screen 0 1600x1000x24 +extension GLX"); \
+	elif [[ "$$(uname)" == Linux && -z "$${DISPLAY:-}" ]]; then \
+		echo "make test: no screen and no xvfb-run; run make install as root or install xvfb" >&2; \
+		exit 2; \
+	fi; \
+	env -u QT_QPA_PLATFORM "$${screen[@]}" $(BIN)/python -m pytest --cov $(PYTEST_ARGS)
+
+check: install  ## format, lint, types and the contracts between the parts
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:  ## remove build outputs and caches; .venv stays
+	rm -rf build dist *.egg-info src_model/*.egg-info .pytest_cache .mypy_cache .ruff_cache \
+		.import_linter_cache .hypothesis .coverage htmlcov $(DEMO)

@@ -1,0 +1,57 @@
+"""Errors a user can cause.
+
+Every message says what was expected, what was got and what to do, so that the
+same sentence serves in a terminal, in a notebook and in a napari dialog.
+"""
+
+from __future__ import annotations
+
+
+class DinomaskError(Exception):
+    """An error with a remedy; the parent of all errors a user can cause.
+
+    Parameters
+    ----------
+    expected : what would have been right
+    got : what was found instead
+    remedy : a full sentence that says what to do
+    """
+
+    exit_code = 2
+    """Exit status of the command line."""
+
+    def __init__(self, expected: str, got: str, remedy: str) -> None:
+        self.expected = expected
+        self.got = got
+        self.remedy = remedy
+        super().__init__(f"expected {expected}; got {got}. {remedy}")
+
+
+class InputError(DinomaskError):
+    """An image that can't be read or segmented."""
+
+
+class AxesError(InputError):
+    """Axes that are ambiguous or do not fit the array."""
+
+
+class OutputError(DinomaskError):
+    """An output that exists already or can't be written."""
+
+
+class SettingsError(DinomaskError):
+    """A setting outside its range."""
+
+
+class ModelError(DinomaskError):
+    """A model that is unknown, damaged or does not fit."""
+
+
+class DataError(DinomaskError):
+    """A folder of annotated images that can't be used."""
+
+
+class CancelledError(DinomaskError):
+    """The user stopped the work; what was finished is kept."""
+
+    exit_code = 130
