@@ -1,0 +1,166 @@
+"""The weights of checkpoints: load them with their model, save them with their hash.
+
+Nothing is ever unpickled. Weights are stored in half precision and carry their
+hash, so a damaged or exchanged file is noticed before it is used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+
+from dinomask.errors import ModelError, OutputError
+from dinomask.nets.catalogue import (
+    BUNDLED,
+    FORMAT,
+    MANIFEST_FILE,
+    Manifest,
+    find_model,
+    list_models,
+    read_manifest,
+    user_models_folder,
+)
+from dinomask.nets.centermask import CenterMask
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = [
+    "BUNDLED",
+    "FORMAT",
+    "MANIFEST_FILE",
+    "WEIGHTS_FILE",
+    "Manifest",
+    "file_sha256",
+    "find_model",
+    "list_models",
+    "load_model",
+    "load_weights",
+    "read_manifest",
+    "save_checkpoint",
+    "user_models_folder",
+    "write_atomically",
+    "write_together",
+]
+
+WEIGHTS_FILE = "model.safetensors"
+
+
+def load_model(name: str) -> tuple[CenterMask, Manifest]:
+    """Build a model and load its weights, in evaluation mode, on the CPU.
+
+    Parameters
+    ----------
+    name : see `find_model`
+
+    Raises
+    ------
+    ModelError
+        If the model is unknown, its weights don't have the manifest's hash, or
+        they don't fit its architecture.
+    """
+    folder = find_model(name)
+    manifest = read_manifest(folder)
+    path = folder / WEIGHTS_FILE
+    if not path.is_file() or file_sha256(path) != manifest.weights_sha256:
+        raise ModelError(
+            expected=f"weights with the hash {manifest.weights_sha256[:12]}… of the manifest",
+            got=f"{path} {'of another hash' if path.is_file() else 'missing'}",
+            remedy="Copy the whole checkpoint folder again, or reinstall.",
+        )
+    model = CenterMask(manifest.architecture)
+    load_weights(model, path)
+    return model.eval(), manifest
+
+
+def load_weights(model: CenterMask, path: Path) -> None:
+    """Load a weights file into a model of the same architecture.
+
+    Raises
+    ------
+    ModelError
+        If the file is damaged or of another architecture.
+    """
+    try:
+        state = {k: v.float() for k, v in load_file(path).items()}
+        model.load_state_dict(state)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise ModelError(
+            expected="weights that fit the model's architecture",
+            got=f"{path}: {str(error).splitlines()[-1].strip()}",
+            remedy="Use the weights and manifest that were written together.",
+        ) from error
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def save_checkpoint(folder: Path, state: dict[str, torch.Tensor], manifest: Manifest) -> Manifest:
+    """Write weights in half precision and the manifest, both or neither.
+
+    Only a crash between the two renames can part them; that leaves a hash that
+    doesn't fit, which `load_model` reports, and never a wrong result.
+
+    Returns
+    -------
+    the manifest with the weights' hash
+    """
+    half = {k: v.detach().to("cpu", torch.float16).contiguous() for k, v in state.items()}
+    payload = save(half, metadata={"format": "pt"})
+    manifest = dataclasses.replace(manifest, weights_sha256=hashlib.sha256(payload).hexdigest())
+    text = json.dumps(dataclasses.asdict(manifest), indent=2) + "\n"
+    write_together({folder / WEIGHTS_FILE: payload, folder / MANIFEST_FILE: text.encode()})
+    return manifest
+
+
+def write_atomically(path: Path, payload: bytes) -> None:
+    """Write a file so that either the old or the new content is there.
+
+    Raises
+    ------
+    OutputError
+        If the disk is full or the folder can't be written.
+    """
+    write_together({path: payload})
+
+
+def write_together(payloads: dict[Path, bytes]) -> None:
+    """Write files of one folder; none is replaced before all are safely on disk.
+
+    Raises
+    ------
+    OutputError
+        If the disk is full or the folder can't be written.
+    """
+    temporaries = {path: path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in payloads}
+    path = next(iter(payloads))
+    try:
+        for path, payload in payloads.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporaries[path].open("wb") as file:
+                file.write(payload)
+                file.flush()
+                os.fsync(file.fileno())
+        for path, temporary in temporaries.items():
+            temporary.replace(path)
+    except OSError as error:
+        raise OutputError(
+            expected=f"to write {path}",
+            got=error.strerror or str(error),
+            remedy="Free some space or choose a folder you may write to; the old file is intact.",
+        ) from error
+    finally:
+        for temporary in temporaries.values():
+            with contextlib.suppress(OSError):
+                temporary.unlink()

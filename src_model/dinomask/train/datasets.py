@@ -1,0 +1,210 @@
+"""Folders of annotated images.
+
+``DATA/images/NAME.png|tif``, ``DATA/labels/NAME.png|tif`` (integer, 0
+background, 1..N objects) and optionally ``DATA/index.csv`` with the columns
+``name``, ``split`` and ``modality``.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dinomask.errors import DataError
+from dinomask.image.source import open_image
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dinomask.image.source import Image
+
+Array = npt.NDArray[Any]
+
+IMAGE_SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp", ".npy")
+NO_SPLIT = "all"
+"""Split of images in a folder without an index."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """One annotated image on disk.
+
+    Attributes
+    ----------
+    name : of the image, without suffix
+    image, labels : files
+    split : e.g. ``train``, ``val``; ``all`` without an index
+    modality : e.g. ``fluo_small``; the folder's name without an index
+    dataset : the folder's name
+    """
+
+    name: str
+    image: Path
+    labels: Path
+    split: str
+    modality: str
+    dataset: str
+
+    def read(self) -> tuple[Array, Array, bool]:
+        """Read both files.
+
+        Returns
+        -------
+        image_cyx : shape (C, Y, X), native dtype
+        labels_yx : shape (Y, X), int32
+        is_rgb : whether the channels are colours
+
+        Raises
+        ------
+        DataError
+            If the two don't fit, or the labels aren't non-negative integers.
+        InputError
+            If a file can't be read.
+        """
+        image, labels_image = open_image(self.image), open_image(self.labels)
+        if labels_image.n_channels != 1 or image.shape_yx != labels_image.shape_yx:
+            raise DataError(
+                expected=f"labels of the image's size {image.shape_yx}, one channel",
+                got=f"{labels_image.shape_yx}, {labels_image.n_channels} channels in {self.labels}",
+                remedy="Export the labels at the image's size, as integers in one channel.",
+            )
+        labels = _read_whole(labels_image)[0]
+        if labels.dtype.kind not in "ui" or (labels.size and labels.min() < 0):
+            raise DataError(
+                expected="labels of non-negative integers",
+                got=f"dtype {labels.dtype} in {self.labels}",
+                remedy="Save labels as 16-bit or 32-bit unsigned integers, 0 for background.",
+            )
+        return _read_whole(image), labels.astype(np.int32), image.is_rgb
+
+
+def _read_whole(image: Image) -> Array:
+    pixels: Array = image.read((0, 0, *image.shape_yx))
+    return pixels
+
+
+def find_samples(folders: Sequence[Path], split: str | None = None) -> list[Sample]:
+    """List the annotated images of folders, sorted by name.
+
+    Parameters
+    ----------
+    folders : each with ``images`` and ``labels``
+    split : only images of this split; None takes all
+
+    Raises
+    ------
+    DataError
+        If a folder is not laid out as above, or has no image of the split.
+    """
+    samples: list[Sample] = []
+    for folder in folders:
+        found = _find_in_folder(Path(folder))
+        splits = sorted({s.split for s in found})
+        kept = [s for s in found if split is None or s.split == split]
+        if not kept and splits == [NO_SPLIT] and split is not None:
+            remedy = "Add an index.csv with the columns name and split, or leave --split out."
+        else:
+            remedy = f"Choose one of its splits: {', '.join(splits)}."
+        if not kept:
+            raise DataError(
+                expected=f"images of split {split!r} in {folder}", got="none", remedy=remedy
+            )
+        samples += kept
+    return samples
+
+
+def _find_in_folder(folder: Path) -> list[Sample]:
+    images = _by_stem(folder / "images")
+    labels = _by_stem(folder / "labels")
+    if not images or not labels:
+        raise DataError(
+            expected=f"{folder} with the folders 'images' and 'labels'",
+            got=f"{len(images)} images and {len(labels)} label images",
+            remedy="Put NAME.png or NAME.tif into images/ and the same NAME into labels/.",
+        )
+    rows = _read_index(folder / "index.csv")
+    names = [row["name"] for row in rows] if rows else sorted(images)
+    table = {row["name"]: row for row in rows}
+    unpaired = [n for n in names if n not in images or n not in labels]
+    if unpaired:
+        raise DataError(
+            expected="an image and a label image for every name",
+            got=f"only one of the two, or none, for {unpaired[0]!r} ({len(unpaired)} in all)",
+            remedy=f"Add the missing files to {folder}, or remove the names from index.csv.",
+        )
+    return [
+        Sample(
+            name,
+            images[name],
+            labels[name],
+            table.get(name, {}).get("split") or NO_SPLIT,
+            table.get(name, {}).get("modality") or folder.name,
+            folder.name,
+        )
+        for name in sorted(names)
+    ]
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        return {}
+    return {p.stem: p for p in sorted(folder.iterdir()) if p.suffix.lower() in IMAGE_SUFFIXES}
+
+
+def _read_index(path: Path) -> list[dict[str, str]]:
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    if not rows or "name" not in rows[0]:
+        raise DataError(
+            expected="an index.csv with a column 'name'",
+            got=f"columns {list(rows[0]) if rows else []}",
+            remedy="Add the header line name,split,modality.",
+        )
+    return rows
+
+
+def equivalent_diameters_px(labels_yx: Array) -> Array:
+    """Return each object's diameter of the circle of equal area, in pixels, shape (N,)."""
+    areas = np.bincount(labels_yx.ravel())[1:]
+    diameters: Array = np.sqrt(areas[areas > 0] * 4 / np.pi)
+    return diameters
+
+
+def median_diameter_px(labels_yx: Array) -> float | None:
+    """Return the median diameter of the objects, or None if there is no object."""
+    diameters = equivalent_diameters_px(labels_yx)
+    return float(np.median(diameters)) if len(diameters) else None
+
+
+def describe_sources(
+    folders: Sequence[Path], split: str | None = None
+) -> tuple[dict[str, str], ...]:
+    """Name data sets, the number of images taken and their licences, for a manifest.
+
+    The licence is the line that begins with ``Licence:`` in the folder's
+    ``SOURCE.md``, if there is one.
+    """
+    return tuple(
+        {
+            "name": Path(folder).resolve().name,
+            "split": split or NO_SPLIT,
+            "images": str(len(find_samples([folder], split))),
+            "licence": _licence(Path(folder) / "SOURCE.md"),
+        }
+        for folder in folders
+    )
+
+
+def _licence(path: Path) -> str:
+    if not path.is_file():
+        return "not stated"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    stated = [line.partition(":")[2].strip() for line in lines if line.startswith("Licence:")]
+    return stated[0] if stated else "not stated"
