@@ -1,0 +1,5 @@
+"""``python -m dinomask``: the command line."""
+
+from dinomask.cli import main
+
+main()

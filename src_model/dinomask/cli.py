@@ -1,0 +1,384 @@
+"""The command line: the same actions as in napari, for scripts and clusters.
+
+Options that stand for settings are derived from `dinomask.config`. Nothing
+here imports torch before a command runs, so that help comes at once.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import App, CycloptsError, Parameter
+from rich.console import Console
+from rich.table import Table
+
+import dinomask
+from dinomask.config import (
+    AugmentConfig,
+    DetectConfig,
+    ModelConfig,
+    NormaliseConfig,
+    SegmentConfig,
+    TileConfig,
+    TrainConfig,
+)
+from dinomask.errors import CancelledError, DinomaskError, OutputError, SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dinomask.image.doctor import Finding
+
+EXIT_BAD_INPUT = 2
+EXIT_CANCELLED = CancelledError.exit_code
+
+for _config in (AugmentConfig, DetectConfig, NormaliseConfig, TileConfig):
+    # nested settings become options of their own: --tile, not --tiles.tile-px
+    Parameter(name="*")(_config)
+
+
+def _option_name(field: str) -> str:
+    """Name an option like its field, without the unit: diameter_px is --diameter."""
+    return re.sub(r"_(px|s|um|pct)$", "", field).replace("_", "-")
+
+
+app = App(
+    name="dinomask",
+    help="Segment cells in microscopy images of any kind and size.",
+    version=dinomask.__version__,
+    default_parameter=Parameter(name_transform=_option_name, negative=(), consume_multiple=True),
+)
+models_app = App(name="models", help="List models, or tell about one.")
+app.command(models_app)
+
+out_console = Console()
+err_console = Console(stderr=True)
+
+SEGMENT_DEFAULTS = SegmentConfig()
+TRAIN_DEFAULTS = TrainConfig()
+Settings = Annotated[SegmentConfig, Parameter(name="*")]
+JsonPath = Annotated[Path | None, Parameter(name="--json")]
+
+
+def _plane(items: Sequence[str]) -> dict[str, int]:
+    plane = {}
+    for item in items:
+        axis, _, index = item.partition("=")
+        if axis not in ("t", "z") or not index.isdigit():
+            raise SettingsError(
+                expected="--plane t=INDEX or z=INDEX, counted from 0",
+                got=repr(item),
+                remedy="For the sixth plane of a stack: --plane z=5.",
+            )
+        plane[axis] = int(index)
+    return plane
+
+
+def _tell(findings: Sequence[Finding]) -> None:
+    for finding in findings:
+        if finding.severity != "info":
+            err_console.print(
+                f"[yellow]{finding.severity}:[/] {finding.what} {finding.remedy}",
+                highlight=False,
+                soft_wrap=True,
+            )
+
+
+def _write_json(path: Path | None, report: dict[str, Any]) -> None:
+    if path is None:
+        return
+    from dinomask.tiles.outputs import replacing
+
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(report, indent=2, default=str) + "\n", encoding="utf-8")
+
+
+@app.command
+def segment(
+    image: Path,
+    /,
+    *,
+    output: Annotated[Path, Parameter(name=["-o", "--output"])],
+    config: Settings = SEGMENT_DEFAULTS,
+    axes: str | None = None,
+    plane: tuple[str, ...] = (),
+    engine: Literal["serial"] = "serial",
+    resume: Annotated[bool, Parameter(negative="--restart")] = True,
+    overwrite: bool = False,
+    overlay: Path | None = None,
+    json: JsonPath = None,
+) -> int:
+    """Find every object of an image and write a label image.
+
+    Parameters
+    ----------
+    image
+        TIFF, OME-TIFF, PNG, JPEG, NPY, zarr or OME-Zarr.
+    output
+        Label image: .tif, or .zarr for an OME-Zarr pyramid. The table of objects is
+        written beside it.
+    axes
+        Names of the image's axes, e.g. zyx, where the file doesn't tell.
+    plane
+        Which plane of a movie or stack, e.g. z=5.
+    engine
+        How tiles are worked through.
+    resume
+        Go on with an interrupted run of the same settings, or begin anew.
+    overwrite
+        Replace an existing output.
+    overlay
+        Also write a picture (PNG) of the image with the objects' outlines.
+    json
+        Write settings, timings and figures to this file.
+    """
+    from dinomask.image import open_image
+    from dinomask.run.overlay import write_overlay
+    from dinomask.run.segment import segment as run
+    from dinomask.terminal import ProgressBar
+
+    source = open_image(image, axes=axes, channels=config.channels, plane=_plane(plane))
+    _check_report(json)
+    with ProgressBar(err_console) as bar:
+        result = run(
+            source, output, config, overwrite=overwrite, restart=not resume, on_progress=bar
+        )
+    _tell(result.findings)
+    if overlay is not None:
+        write_overlay(source, result.stitched, overlay)
+    _write_json(json, result.report)
+    size = f"at {result.diameter_px:g} px, " if result.diameter_px else ""
+    seconds = sum(result.report["timings_s"].values())
+    out_console.print(
+        f"{len(result.table)} objects {size}{seconds:.1f} s → {output}", highlight=False
+    )
+    return 0
+
+
+def _check_report(path: Path | None) -> None:
+    """Refuse a report that can't be written before the work and not after it."""
+    if path is not None and not path.parent.is_dir():
+        raise OutputError(
+            expected="a folder that exists for --json",
+            got=str(path.parent),
+            remedy="Create it first, or choose another place.",
+        )
+
+
+@app.command
+def evaluate(
+    *data: Path,
+    split: str | None = None,
+    config: Settings = SEGMENT_DEFAULTS,
+    save: Path | None = None,
+    json: JsonPath = None,
+) -> int:
+    """Segment annotated images and compare with their labels.
+
+    Parameters
+    ----------
+    data
+        Folders with images/, labels/ and optionally index.csv.
+    split
+        Only the images of this split.
+    save
+        Write each predicted label image into this folder, as NAME.tif.
+    json
+        Write all figures to this file.
+    """
+    from dinomask.terminal import ProgressBar, accuracy_table
+    from dinomask.train.datasets import find_samples
+    from dinomask.train.evaluate import evaluate as run
+
+    _check_report(json)
+    samples = find_samples(_folders(data), split)
+    with ProgressBar(err_console) as bar:
+        report = run(samples, config, save=save, on_progress=bar)
+    _write_json(json, report)
+    out_console.print(accuracy_table(report))
+    return 0
+
+
+def _folders(data: Sequence[Path]) -> list[Path]:
+    if not data:
+        raise SettingsError(
+            expected="at least one folder of annotated images",
+            got="none",
+            remedy="Give a folder that has images/ and labels/.",
+        )
+    return list(data)
+
+
+@app.command
+def train(
+    *data: Path,
+    out: Path,
+    config: Annotated[TrainConfig, Parameter(name="*")] = TRAIN_DEFAULTS,
+    split: str | None = None,
+    backbone: str | None = None,
+    weights: str | None = None,
+    init: str | None = None,
+    resume: bool = False,
+    score_threshold: float | None = None,
+    json: JsonPath = None,
+) -> int:
+    """Train a model on annotated images and write a checkpoint folder.
+
+    Parameters
+    ----------
+    data
+        Folders with images/, labels/ and optionally index.csv.
+    out
+        Checkpoint folder. It also keeps the state of the training, for --resume.
+    split
+        Only the images of this split.
+    backbone
+        Our tiny one, or a DINOv2 model's name in timm.
+    weights
+        Pretrained weights of the backbone: hub, or a .pth or .safetensors file.
+    init
+        Start from the weights of this model.
+    resume
+        Go on with the training in --out.
+    score_threshold
+        Stored in the checkpoint as the lowest score to report.
+    json
+        Write settings, machine and figures to this file.
+    """
+    from dinomask.nets.zoo import Manifest
+    from dinomask.run.report import machine
+    from dinomask.terminal import TrainingBar
+    from dinomask.train.datasets import describe_sources, find_samples
+    from dinomask.train.loop import train as run
+
+    _check_report(json)
+    folders = _folders(data)
+    samples = find_samples(folders, split)
+    architecture = ModelConfig(backbone=backbone) if backbone else None
+    manifest = Manifest(
+        out.name, architecture or ModelConfig(), trained_on=describe_sources(folders, split)
+    )
+    with TrainingBar(err_console) as bar:
+        manifest = run(
+            samples,
+            out,
+            config,
+            architecture=architecture,
+            init=init,
+            backbone_weights=weights,
+            resume=resume,
+            score_threshold=score_threshold,
+            manifest=manifest,
+            on_step=bar,
+        )
+    report = {"training": manifest.training, "machine": machine(), "losses": bar.losses}
+    _write_json(json, {"dinomask_version": dinomask.__version__, **report})
+    out_console.print(
+        f"{manifest.training['steps']} steps, {manifest.training['minutes']} min → {out}",
+        highlight=False,
+    )
+    return 0
+
+
+@models_app.command(name="list")
+def list_() -> int:
+    """List the models that can be named."""
+    from dinomask.nets.zoo import list_models, read_manifest
+
+    table = Table("name", "backbone", "classes", "trained on", "folder")
+    for name, folder in list_models().items():
+        manifest = read_manifest(folder)
+        table.add_row(
+            name,
+            manifest.architecture.backbone,
+            str(manifest.architecture.n_classes),
+            ", ".join(d.get("name", "") for d in manifest.trained_on),
+            str(folder),
+        )
+    out_console.print(table)
+    return 0
+
+
+@models_app.command
+def info(model: str, /) -> int:
+    """Print a model's manifest.
+
+    Parameters
+    ----------
+    model
+        Name or checkpoint folder.
+    """
+    from dinomask.nets.zoo import find_model
+
+    out_console.print_json((find_model(model) / "manifest.json").read_text(encoding="utf-8"))
+    return 0
+
+
+@app.command
+def doctor(
+    image: Path | None = None,
+    /,
+    *,
+    system: bool = False,
+    axes: str | None = None,
+    plane: tuple[str, ...] = (),
+) -> int:
+    """Examine an image, or this machine, and say what to do.
+
+    Parameters
+    ----------
+    image
+        What `segment` takes.
+    system
+        Tell about this machine instead.
+    axes
+        Names of the image's axes, where the file doesn't tell.
+    plane
+        Which plane of a movie or stack, e.g. z=5.
+    """
+    if system:
+        from dinomask.run.report import machine
+
+        for key, value in machine().items():
+            out_console.print(f"{key:10} {value}", highlight=False)
+        return 0
+    if image is None:
+        raise SettingsError(
+            expected="an image, or --system",
+            got="neither",
+            remedy="Try: dinomask doctor my_image.tif",
+        )
+    from dinomask.image import describe, examine, open_image, require_usable
+
+    source = open_image(image, axes=axes, plane=_plane(plane))
+    out_console.print(describe(source), highlight=False)
+    findings = examine(source)
+    for finding in findings:
+        out_console.print(
+            f"{finding.severity}: {finding.what} {finding.remedy}",
+            highlight=False,
+            soft_wrap=True,
+        )
+    require_usable(findings)
+    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 2 bad input, 130 cancelled (resumable)."""
+    try:
+        code = app(arguments, exit_on_error=False, print_error=False, error_console=err_console)
+    except DinomaskError as error:
+        err_console.print(f"[red]error:[/] {error}", highlight=False, soft_wrap=True)
+        code = error.exit_code
+    except CycloptsError as error:
+        err_console.print(f"[red]error:[/] {error}", highlight=False, soft_wrap=True)
+        err_console.print("See: dinomask --help", highlight=False)
+        code = EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        err_console.print("cancelled; run the same command again to go on")
+        code = EXIT_CANCELLED
+    sys.exit(code)

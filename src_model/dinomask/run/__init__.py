@@ -1,0 +1,1 @@
+"""The one segmentation path that napari, the command line and Python share."""

@@ -1,0 +1,37 @@
+"""What a run tells while it works."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """Where a run stands.
+
+    Attributes
+    ----------
+    stage : "size", "detect", "stitch" or "render"
+    done, total : steps of this stage
+    elapsed_s : since the stage began
+    resumed : steps that an earlier, interrupted run had done already
+    """
+
+    stage: str
+    done: int
+    total: int
+    elapsed_s: float
+    resumed: int = 0
+
+    @property
+    def eta_s(self) -> float | None:
+        """Seconds left in this stage, from its speed so far; None before the first step."""
+        done_now = self.done - self.resumed
+        if done_now <= 0:
+            return None
+        return self.elapsed_s / done_now * (self.total - self.done)
+
+
+OnProgress = Callable[[Progress], None]
+"""Called between steps; raising `CancelledError` stops the run."""

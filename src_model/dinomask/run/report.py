@@ -1,0 +1,42 @@
+"""What every report carries beside its figures."""
+
+from __future__ import annotations
+
+import os
+import platform
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import psutil
+import torch
+
+import dinomask
+
+if TYPE_CHECKING:
+    from dinomask.run.predictor import Predictor
+
+
+def machine() -> dict[str, Any]:
+    """Describe the machine and the libraries that decide speed and results."""
+    return {
+        "system": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "threads": torch.get_num_threads(),
+        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+    }
+
+
+def header(predictor: Predictor) -> dict[str, Any]:
+    """Return version, model and machine, for the top of a json report."""
+    manifest = predictor.manifest
+    return {
+        "dinomask_version": dinomask.__version__,
+        "model": {"name": manifest.name, "sha256": manifest.weights_sha256},
+        "device": str(predictor.device),
+        "machine": machine(),
+    }

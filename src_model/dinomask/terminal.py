@@ -1,0 +1,129 @@
+"""What the command line shows: progress bars and tables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+    from rich.console import Console
+
+    from dinomask.run.progress import Progress
+    from dinomask.train.loop import TrainProgress
+
+STAGES = {
+    "size": "estimating object size",
+    "detect": "segmenting",
+    "stitch": "stitching",
+    "render": "drawing labels",
+    "evaluate": "evaluating",
+}
+PLAIN_EVERY_S = 10.0
+"""Time between progress lines where the output is no terminal."""
+
+
+class _Bar:
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.bar = RichProgress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:3.0f} %"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self.task = self.bar.add_task("", total=None, note="")
+        self._last_s = 0.0
+
+    def __enter__(self) -> Self:
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.bar.stop()
+
+    def line(self, elapsed_s: float, text: str) -> None:
+        """Print a line now and then where there is no terminal to draw on."""
+        if not self.console.is_terminal and elapsed_s - self._last_s >= PLAIN_EVERY_S:
+            self._last_s = elapsed_s
+            self.console.print(text, highlight=False, soft_wrap=True)
+
+
+class ProgressBar(_Bar):
+    """Shows the `Progress` of a run."""
+
+    def __call__(self, progress: Progress) -> None:
+        """Draw one step."""
+        stage = STAGES[progress.stage]
+        self.bar.update(self.task, description=stage, completed=progress.done, total=progress.total)
+        eta = f", {progress.eta_s:.0f} s left" if progress.eta_s is not None else ""
+        self.line(progress.elapsed_s, f"{stage} {progress.done}/{progress.total}{eta}")
+
+
+class TrainingBar(_Bar):
+    """Shows the `TrainProgress` of a training: losses, averaged, and time left."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self.losses: dict[str, float] = {}
+
+    def __call__(self, progress: TrainProgress) -> None:
+        """Draw one step."""
+        for key, value in progress.losses.items():
+            self.losses[key] = 0.95 * self.losses.get(key, value) + 0.05 * value
+        note = " ".join(f"{k} {v:.3f}" for k, v in self.losses.items())
+        self.bar.update(
+            self.task,
+            description=f"step {progress.step}",
+            completed=progress.fraction,
+            total=1.0,
+            note=note,
+        )
+        self.line(
+            progress.elapsed_s,
+            f"step {progress.step} {progress.fraction:.1%} {note}"
+            f" {progress.eta_s / 60:.0f} min left",
+        )
+
+
+def accuracy_table(report: dict[str, Any]) -> Table:
+    """Lay out an evaluation, a modality a row and the mean over all images last."""
+    table = Table("modality", "images", "objects")
+    columns = {
+        "ap50": "AP@0.5",
+        "ap75": "AP@0.75",
+        "ap90": "AP@0.9",
+        "ap50_95": "AP@0.5:0.95",
+        "f1_50": "F1@0.5",
+        "seg": "SEG",
+        "size_within_25pct": "size ±25 %",
+        "px_per_s": "px/s",
+    }
+    for title in columns.values():
+        table.add_column(title, justify="right")
+    rows = [*report["modalities"].items(), ("mean", report["mean"])]
+    for name, figures in rows:
+        values = [_figure(key, figures[key]) for key in columns]
+        style = "bold" if name == "mean" else None
+        table.add_row(name, str(figures["images"]), str(figures["objects"]), *values, style=style)
+    return table
+
+
+def _figure(key: str, value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if key == "px_per_s" else f"{value:.3f}"
