@@ -149,7 +149,12 @@ def test_names_of_labels_do_not_matter(
 ) -> None:
     lookup = np.array([0, *names], dtype)
     reference, prediction = case
-    assert score_image(lookup[reference], lookup[prediction]) == score_image(reference, prediction)
+    renamed = score_image(lookup[reference], lookup[prediction]).as_dict()
+    original = score_image(reference, prediction).as_dict()
+    # sums of IoU may differ in the last bit: they run in the order of the ids
+    for name in ("mean_iou", "seg"):
+        assert renamed.pop(name) == pytest.approx(original.pop(name))
+    assert renamed == original
 
 
 def test_large_ids_of_64_bits_are_kept_apart() -> None:

@@ -89,18 +89,22 @@ def test_the_table_measures_the_label_image(case: tuple[Stitched, tuple[int, int
         y, x = np.nonzero(labels == row["id"])
         assert row["centroid_y"] == pytest.approx(y.mean())
         assert row["centroid_x"] == pytest.approx(x.mean())
+        box = [row[name] for name in ("y0", "x0", "y1", "x1")]
+        assert box == [y.min(), x.min(), y.max() + 1, x.max() + 1]
 
 
 def test_a_table_row_says_what_was_found() -> None:
     stitched = as_stitched(disks([(20, 30), (20, 1000)], [10, 10], [0.5, 0.75]), (40, 60))
-    table = instance_table(stitched, np.array([78, 0]), np.array([[20.0, 30.0], [0.0, 0.0]]))
+    boxes = np.array([[15, 25, 25, 35], [40, 60, 0, 0]])
+    centroids = np.array([[20.0, 30.0], [0.0, 0.0]])
+    table = instance_table(stitched, boxes, np.array([78, 0]), centroids)
     assert table.to_dict("records") == [
         {
             "id": 1,
-            "y0": 15.0,
-            "x0": 25.0,
-            "y1": 25.0,
-            "x1": 35.0,
+            "y0": 15,
+            "x0": 25,
+            "y1": 25,
+            "x1": 35,
             "score": 0.5,
             "class": 0,
             "area_px": 78,

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy import ndimage
 
 from dinomask.errors import OutputError
 from dinomask.instances import Array, paste_probability
@@ -81,6 +82,8 @@ class Drawing:
         self.shape_yx = shape_yx
         self.areas_px: Array = np.zeros(len(stitched), np.int64)
         self._sums_yx = np.zeros((len(stitched), 2), np.float64)
+        # empty boxes, grown by every piece of the image that shows the instance
+        self._boxes_yxyx_px = np.tile(np.array([*shape_yx, 0, 0], np.int64), (len(stitched), 1))
 
     @property
     def dtype(self) -> np.dtype[np.uint16] | np.dtype[np.uint32]:
@@ -107,7 +110,7 @@ class Drawing:
     def table(self) -> pd.DataFrame:
         """Return the table of the instances drawn so far."""
         centroids = self._sums_yx / np.maximum(self.areas_px, 1)[:, None]
-        return instance_table(self.stitched, self.areas_px, centroids)
+        return instance_table(self.stitched, self._boxes_yxyx_px, self.areas_px, centroids)
 
     def _count(self, drawn_yx: Array, members: Array, window_yxyx_px: Box) -> None:
         if not len(members):
@@ -119,30 +122,37 @@ class Drawing:
         top, left = window_yxyx_px[:2]
         self._sums_yx[members, 0] += np.bincount(which, weights=rows + top, minlength=n)
         self._sums_yx[members, 1] += np.bincount(which, weights=columns + left, minlength=n)
+        for member, box in zip(members, ndimage.find_objects(drawn_yx), strict=False):
+            if box is not None:
+                grown = self._boxes_yxyx_px[member]
+                grown[:2] = np.minimum(grown[:2], (box[0].start + top, box[1].start + left))
+                grown[2:] = np.maximum(grown[2:], (box[0].stop + top, box[1].stop + left))
 
 
-def instance_table(stitched: Stitched, areas_px: Array, centroids_yx_px: Array) -> pd.DataFrame:
+def instance_table(
+    stitched: Stitched, boxes_yxyx_px: Array, areas_px: Array, centroids_yx_px: Array
+) -> pd.DataFrame:
     """List the instances that own at least one pixel.
 
     Parameters
     ----------
     stitched : N instances
+    boxes_yxyx_px : shape (N, 4), smallest boxes that hold those pixels, half-open
     areas_px : shape (N,), pixels each instance owns in the label image
     centroids_yx_px : shape (N, 2), mean of those pixels' coordinates
 
     Returns
     -------
-    columns id, y0, x0, y1, x1 (predicted box, image pixels, half-open,
-    sub-pixel), score, class, area_px, centroid_y, centroid_x (pixels), tile
+    columns id, y0, x0, y1, x1 (box, image pixels, half-open), score, class,
+    area_px, centroid_y, centroid_x (pixels), tile
     """
     import pandas as pd
 
     found = stitched.instances
-    boxes = found.boxes_yxyx_px
     table = pd.DataFrame(
         {
             "id": stitched.ids,
-            **{name: boxes[:, i] for i, name in enumerate(("y0", "x0", "y1", "x1"))},
+            **{name: boxes_yxyx_px[:, i] for i, name in enumerate(("y0", "x0", "y1", "x1"))},
             "score": found.scores,
             "class": found.classes,
             "area_px": areas_px,

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dinomask.config import NormaliseConfig, SegmentConfig
+from dinomask.image import fit_normaliser, open_image
+from dinomask.image.normalise import Normaliser
+from dinomask.instances import Instances
+from dinomask.run.predictor import Predictor
+from dinomask.run.size import (
+    CROP_PX,
+    busy_points,
+    crop_windows,
+    estimate_diameter,
+    model_diameters_px,
+)
+
+
+@given(
+    shape=st.tuples(st.integers(1, 3000), st.integers(1, 3000)),
+    scale=st.floats(0.05, 8),
+    n=st.integers(1, 5),
+    seed=st.integers(0, 99),
+)
+def test_crops_lie_inside_or_start_at_the_edge(shape, scale, n, seed):
+    points = np.random.default_rng(seed).random((20, 2)) * shape
+    windows = crop_windows(shape, points, scale, n)
+    assert 1 <= len(windows) <= n
+    assert len(set(windows)) == len(windows)
+    for y0, x0, y1, x1 in windows:
+        assert (y1 - y0, x1 - x0) == (CROP_PX, CROP_PX)
+        for start, stop, size in ((y0, y1, shape[0]), (x0, x1, shape[1])):
+            length = max(1, int(np.ceil(round(size * scale, 6))))
+            assert start == 0 if length <= CROP_PX else 0 <= start and stop <= length
+
+
+def test_the_busiest_place_comes_first():
+    pixels = np.zeros((600, 700), np.uint16)
+    pixels[400:440, 90:130] = np.random.default_rng(0).integers(0, 1000, (40, 40))
+    image = open_image(pixels)
+    y, x = busy_points(image, Normaliser((0.0,), (1000.0,), False))[0]
+    assert abs(y - 420) < 90
+    assert abs(x - 110) < 90
+
+
+def test_diameter_of_a_full_mask_is_that_of_its_box():
+    boxes = np.array([[0, 0, 20, 30], [5, 5, 15, 15]], np.float32)
+    masks = np.full((2, 28, 28), 255, np.uint8)
+    masks[1, :, 14:] = 0
+    found = Instances(boxes, np.ones(2, np.float32), np.zeros(2, np.int32), masks)
+    expected = np.sqrt(4 / np.pi * np.array([600.0, 50.0]))
+    np.testing.assert_allclose(model_diameters_px(found), expected, rtol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def predictor():
+    return Predictor.load(SegmentConfig(threads=1))
+
+
+@pytest.mark.parametrize("zoom", [0.5, 1, 2])
+def test_the_estimate_follows_the_magnification(predictor, sample_nuclei, zoom):
+    whole = open_image(sample_nuclei).read((0, 0, 512, 512))[0]
+    if zoom == 0.5:
+        pixels = whole.reshape(256, 2, 256, 2).mean((1, 3))
+    else:
+        pixels = np.kron(whole, np.ones((zoom, zoom)))
+    image = open_image(pixels.astype(np.float32))
+    seen = estimate_diameter(image, fit_normaliser(image, NormaliseConfig()), predictor)
+    # the recipe of the sample draws nuclei of a median diameter of 26 px
+    assert seen.diameter_px == pytest.approx(26 * zoom, rel=0.25)
+    assert seen.n_objects > 5
+
+
+def test_noise_alone_is_not_taken_for_objects(predictor):
+    pixels = np.random.default_rng(1).normal(100, 5, (300, 300)).astype(np.float32)
+    image = open_image(pixels)
+    seen = estimate_diameter(image, fit_normaliser(image), predictor)
+    assert seen.n_objects <= 3
