@@ -312,8 +312,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _require(
-            self.crop_px % PATCH_PX == 0 and self.crop_px > 0,
-            f"a crop side that is a multiple of {PATCH_PX}",
+            self.crop_px % PATCH_PX == 0 and self.crop_px >= 2 * PATCH_PX,
+            f"a crop side that is a multiple of {PATCH_PX}, at least {2 * PATCH_PX}",
             self.crop_px,
             "Use 224.",
         )
@@ -325,6 +325,60 @@ class TrainConfig:
             "a number of steps or minutes",
             "neither",
             "Add --minutes 60, for example.",
+        )
+
+
+LORA_TARGETS = ("qkv", "proj", "fc1", "fc2")
+"""Linear layers of a block that LoRA can adapt."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LoraSettings:
+    """Which weights an adapter may change, and by how much."""
+
+    rank: int = 8
+    """Rank r of each update B·A."""
+
+    alpha: float = 16.0
+    """Updates are scaled by alpha / rank."""
+
+    dropout: float = 0.0
+    """Share of a layer's inputs that LoRA doesn't see in a training step."""
+
+    blocks: tuple[int, ...] | None = None
+    """Blocks of the backbone, counted from 0; None takes the late half."""
+
+    targets: tuple[str, ...] = LORA_TARGETS
+    """Linear layers of those blocks: qkv, proj, fc1, fc2."""
+
+    block_ranks: tuple[tuple[int, int], ...] = ()
+    """Pairs of block and rank where it differs; alpha changes with it, so that
+    alpha / rank is the same in all blocks."""
+
+    heads: bool = True
+    """Whether pyramid, detector and mask heads learn too."""
+
+    def __post_init__(self) -> None:
+        ranks = (self.rank, *(rank for _, rank in self.block_ranks))
+        _require(min(ranks) >= 1, "ranks of at least 1", ranks, "Use 8.")
+        _require(self.alpha > 0, "an alpha above 0", self.alpha, "Use twice the rank.")
+        _require(0 <= self.dropout < 1, "a dropout from 0 up to 1", self.dropout, "Use 0.")
+        _require(
+            bool(self.targets) and set(self.targets) <= set(LORA_TARGETS),
+            f"targets among {', '.join(LORA_TARGETS)}",
+            self.targets,
+            "Leave them out for all four.",
+        )
+        _require(
+            self.blocks != (), "at least one block", self.blocks, "Use None for the late half."
+        )
+        chosen = dict(self.block_ranks)
+        _require(
+            len(chosen) == len(self.block_ranks)
+            and (self.blocks is None or chosen.keys() <= set(self.blocks)),
+            "one rank a block, for blocks that are adapted",
+            self.block_ranks,
+            "Add the block to `blocks` or leave out its rank.",
         )
 
 

@@ -1,0 +1,256 @@
+"""LoRA adapters on the backbone, with the changes of the heads beside them.
+
+Hu et al., "LoRA: Low-rank adaptation of large language models", arXiv
+2106.09685: a frozen linear layer W becomes W + (alpha / r)·B·A. B starts at
+zero, so a fresh adapter changes nothing. Injection and arithmetic are peft's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import re
+from typing import TYPE_CHECKING
+
+import torch
+
+from dinomask.config import LoraSettings
+from dinomask.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    from torch import Tensor, nn
+
+    from dinomask.nets.centermask import CenterMask
+
+BLOCKS = "backbone.vit.blocks"
+BACKBONE_PREFIX = "backbone."
+
+LAYER_NAMES = {
+    "qkv": r"attn\.qkv",
+    "proj": r"attn\.proj",
+    # SwiGLU in two parts splits fc1 into a gate and a value
+    "fc1": r"mlp\.(?:fc1|fc1_g|fc1_x)",
+    "fc2": r"mlp\.fc2",
+}
+"""Names of a block's layers in timm; full paths, so that the patch embedding's
+``proj`` and layers of the heads are never meant."""
+
+
+class Adapter:
+    """LoRA layers attached to one model, and the heads' weights before they changed.
+
+    Made by `attach`; one at a time a model.
+
+    Attributes
+    ----------
+    model : changed in place
+    settings : with `blocks` filled in
+    base_heads : the heads' weights of the checkpoint; empty where they don't learn
+    """
+
+    def __init__(
+        self, model: CenterMask, settings: LoraSettings, base_heads: dict[str, Tensor]
+    ) -> None:
+        self.model = model
+        self.settings = settings
+        self.base_heads = base_heads
+        self._learned_heads: dict[str, Tensor] | None = None
+
+    @property
+    def enabled(self) -> bool:
+        """Whether the model works with the adapter or as the bare checkpoint."""
+        return self._learned_heads is None
+
+    def enable(self) -> None:
+        """Let the model work with the adapter."""
+        if self._learned_heads is None:
+            return
+        _copy_into(self.model, self._learned_heads)
+        self._learned_heads = None
+        for _, layer in lora_layers(self.model):
+            layer.enable_adapters(True)
+
+    def disable(self) -> None:
+        """Let the model work exactly as the bare checkpoint; nothing learned is lost."""
+        if self._learned_heads is not None:
+            return
+        self._learned_heads = _copies(self.model, self.base_heads)
+        _copy_into(self.model, self.base_heads)
+        for _, layer in lora_layers(self.model):
+            layer.enable_adapters(False)
+
+    @contextlib.contextmanager
+    def disabled(self) -> Iterator[CenterMask]:
+        """Disable the adapter for a while."""
+        was_enabled = self.enabled
+        self.disable()
+        try:
+            yield self.model
+        finally:
+            if was_enabled:
+                self.enable()
+
+    def lora_parameters(self) -> list[nn.Parameter]:
+        """Return the matrices A and B."""
+        return [p for name, p in self.model.named_parameters() if ".lora_" in name]
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        """Return the heads' parameters that learn."""
+        return [p for name, p in self.model.named_parameters() if name in self.base_heads]
+
+    def merge(self) -> CenterMask:
+        """Add the updates to the weights and return a plain model of the same names.
+
+        Do this before quantising, pruning or exporting. The adapter is used up.
+        """
+        self.enable()
+        return _without_lora(self.model, merge=True)
+
+    def detach(self) -> CenterMask:
+        """Return the plain model as it was before `attach`. The adapter is used up."""
+        self.disable()
+        return _without_lora(self.model, merge=False)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what was learned: ``lora.*`` matrices and ``head.*`` weights that changed.
+
+        Head weights are kept whole and not as differences: base + (new − base)
+        isn't new to the last bit in floating point, and a loaded adapter must
+        predict exactly what the gate measured. Those that didn't change are
+        left out; the base's hash pins them.
+        """
+        with_adapter = self._learned_heads or _copies(self.model, self.base_heads)
+        lora = {
+            f"lora.{name}": p.detach().cpu().clone()
+            for name, p in self.model.named_parameters()
+            if ".lora_" in name
+        }
+        heads = {
+            f"head.{name}": value.cpu()
+            for name, value in with_adapter.items()
+            if not torch.equal(value, self.base_heads[name])
+        }
+        return lora | heads
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Take over what `state` returned on another copy of the same base.
+
+        Raises
+        ------
+        SettingsError
+            If names or shapes don't fit the settings; nothing is changed then.
+        """
+        self.enable()
+        own = {name: p for name, p in self.model.named_parameters()}
+        wanted = {f"lora.{name}": p.shape for name, p in own.items() if ".lora_" in name}
+        allowed = wanted | {f"head.{name}": v.shape for name, v in self.base_heads.items()}
+        wrong = [n for n, v in state.items() if allowed.get(n) != v.shape]
+        wrong += [n for n in wanted if n not in state]
+        if wrong:
+            raise SettingsError(
+                expected="the tensors of an adapter with these settings",
+                got=f"{len(wrong)} missing, unknown or of another shape (e.g. {wrong[0]})",
+                remedy="Load it with the settings it was made with.",
+            )
+        _copy_into(self.model, self.base_heads)
+        _copy_into(self.model, {name.partition(".")[2]: v for name, v in state.items()})
+
+
+def attach(model: CenterMask, settings: LoraSettings | None = None) -> Adapter:
+    """Freeze a model and put fresh LoRA layers into its backbone, in place.
+
+    What learns afterwards: the matrices A and B, and the heads if the settings
+    say so. Predictions are unchanged until something has learned.
+
+    Raises
+    ------
+    SettingsError
+        If a block doesn't exist, or the model has an adapter already.
+    """
+    # importing peft takes seconds, since it brings transformers along
+    from peft import LoraConfig, inject_adapter_in_model
+
+    settings = _with_blocks(settings or LoraSettings(), len(model.backbone.vit.blocks))
+    if any(True for _ in lora_layers(model)):
+        raise SettingsError(
+            expected="a model without an adapter",
+            got="one that has LoRA layers",
+            remedy="Merge or detach the adapter first.",
+        )
+    ranks = {_block_pattern((block,)): rank for block, rank in settings.block_ranks}
+    config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,  # type: ignore[arg-type]
+        lora_dropout=settings.dropout,
+        target_modules=target_pattern(settings),
+        rank_pattern=ranks,
+        # both patterns change, else a higher rank would mean smaller updates
+        alpha_pattern={k: settings.alpha * rank / settings.rank for k, rank in ranks.items()},
+    )
+    inject_adapter_in_model(config, model)
+    heads: dict[str, Tensor] = {}
+    for name, parameter in model.named_parameters():
+        is_head = settings.heads and not name.startswith(BACKBONE_PREFIX)
+        parameter.requires_grad_(is_head or ".lora_" in name)
+        if is_head:
+            heads[name] = parameter.detach().clone()
+    return Adapter(model, settings, heads)
+
+
+def target_pattern(settings: LoraSettings) -> str:
+    """Return the regular expression that fully matches the adapted layers' paths."""
+    layers = "|".join(LAYER_NAMES[target] for target in settings.targets)
+    return rf"{_block_pattern(settings.blocks or (), whole=False)}\.(?:{layers})"
+
+
+def lora_layers(model: nn.Module) -> Iterator[tuple[str, BaseTunerLayer]]:
+    """Yield path and LoRA layer of each adapted linear layer."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for name, module in model.named_modules():
+        if isinstance(module, BaseTunerLayer):
+            yield name, module
+
+
+def _block_pattern(blocks: tuple[int, ...], whole: bool = True) -> str:
+    numbers = "|".join(str(block) for block in blocks)
+    return rf"{re.escape(BLOCKS)}\.(?:{numbers})" + (r"\..*" if whole else "")
+
+
+def _with_blocks(settings: LoraSettings, depth: int) -> LoraSettings:
+    blocks = settings.blocks or tuple(range(depth // 2, depth))
+    settings = dataclasses.replace(settings, blocks=blocks)
+    strangers = [block for block in blocks if not 0 <= block < depth]
+    if strangers:
+        raise SettingsError(
+            expected=f"blocks from 0 to {depth - 1}",
+            got=f"{strangers[0]}",
+            remedy="Choose blocks that the backbone has, or leave them out.",
+        )
+    return settings
+
+
+def _without_lora(model: CenterMask, *, merge: bool) -> CenterMask:
+    for name, layer in list(lora_layers(model)):
+        if merge:
+            layer.merge(safe_merge=True)
+        parent, _, child = name.rpartition(".")
+        setattr(model.get_submodule(parent), child, layer.get_base_layer())
+    # peft's note on the model, by which it would warn of a second adapter
+    vars(model).pop("peft_config", None)
+    model.requires_grad_(True)
+    return model
+
+
+def _copies(model: nn.Module, names: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {n: p.detach().clone() for n, p in model.named_parameters() if n in names}
+
+
+@torch.no_grad()
+def _copy_into(model: nn.Module, values: dict[str, Tensor]) -> None:
+    own = dict(model.named_parameters())
+    for name, value in values.items():
+        own[name].copy_(value)
