@@ -123,8 +123,9 @@ def sample_windows(
     height, width = shape_yx
     if height * width <= max_samples:
         return [(0, 0, height, width)]
-    n_blocks = max(1, max_samples // block_px**2)
-    rows = max(1, min(math.ceil(height / block_px), round(math.sqrt(n_blocks * height / width))))
+    n_blocks = max(1, max_samples // (min(block_px, height) * min(block_px, width)))
+    spread = round(math.sqrt(n_blocks * height / width))
+    rows = max(1, min(math.ceil(height / block_px), spread, n_blocks))
     cols = max(1, min(math.ceil(width / block_px), n_blocks // rows))
     tops = np.linspace(0, max(height - block_px, 0), rows).astype(int)
     lefts = np.linspace(0, max(width - block_px, 0), cols).astype(int)

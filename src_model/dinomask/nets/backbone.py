@@ -53,7 +53,7 @@ class ViTBackbone(nn.Module):
         depth = len(vit.blocks)
         n = min(N_FEATURES, depth)
         self.indices = [round((i + 1) * depth / n) - 1 for i in range(n)]
-        config = cast("Mapping[str, Any]", vit.pretrained_cfg or {})
+        config = cast("Mapping[str, Any]", getattr(vit, "pretrained_cfg", None) or {})
         self.mean: tuple[float, ...] = tuple(config.get("mean", (0.485, 0.456, 0.406)))
         self.std: tuple[float, ...] = tuple(config.get("std", (0.229, 0.224, 0.225)))
 
@@ -167,7 +167,7 @@ def load_backbone_weights(vit: VisionTransformer, path: Path) -> None:
 
 def _lines(error: Exception) -> list[str]:
     """Return an error's message in lines; its kind where it has no message."""
-    return [line.strip() for line in str(error).splitlines()] or [type(error).__name__]
+    return [line.strip(" \t.") for line in str(error).splitlines()] or [type(error).__name__]
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:

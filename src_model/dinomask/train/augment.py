@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +67,7 @@ class AnnotatedImage:
         self.labels_yx = labels_yx
         self.is_rgb = is_rgb
         self.diameter_px = median_diameter_px(labels_yx)
+        self._normalisers: dict[tuple[float, float], Normaliser] = {}
         objects = ndimage.find_objects(labels_yx)
         self.centres_yx = np.array(
             [[(s.start + s.stop) / 2 for s in box] for box in objects if box is not None]
@@ -78,9 +78,13 @@ class AnnotatedImage:
         """Read a sample from disk."""
         return cls(*sample.read())
 
-    @functools.lru_cache(maxsize=9)  # noqa: B019 - images live as long as the training
     def normaliser(self, low_pct: float, high_pct: float) -> Normaliser:
-        """Fit (once) the normaliser for a pair of percentiles."""
+        """Return the normaliser for a pair of percentiles, fitted once."""
+        if (low_pct, high_pct) not in self._normalisers:
+            self._normalisers[low_pct, high_pct] = self._fit(low_pct, high_pct)
+        return self._normalisers[low_pct, high_pct]
+
+    def _fit(self, low_pct: float, high_pct: float) -> Normaliser:
         pixels = self.image_cyx.reshape(len(self.image_cyx), -1)
         step = max(1, pixels.shape[1] // 200_000)
         config = NormaliseConfig(low_pct=low_pct, high_pct=high_pct)

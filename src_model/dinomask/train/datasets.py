@@ -29,6 +29,9 @@ IMAGE_SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp", ".npy")
 NO_SPLIT = "all"
 """Split of images in a folder without an index."""
 
+LARGEST_ID = 2**24
+"""Labels with larger ids are renumbered when read."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
@@ -80,7 +83,23 @@ class Sample:
                 got=f"dtype {labels.dtype} in {self.labels}",
                 remedy="Save labels as 16-bit or 32-bit unsigned integers, 0 for background.",
             )
-        return _read_whole(image), labels.astype(np.int32), image.is_rgb
+        pixels = _read_whole(image)
+        if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+            raise DataError(
+                expected="an image of finite values",
+                got=f"NaN or infinity in {self.image}",
+                remedy="Replace these pixels, for example by the median, and save it again.",
+            )
+        return pixels, _fit_ids(labels), image.is_rgb
+
+
+def _fit_ids(labels_yx: Array) -> Array:
+    """Return labels as int32; ids too large for a table of all ids are renumbered in order."""
+    if labels_yx.size and labels_yx.max() > LARGEST_ID:
+        ids, rows = np.unique(labels_yx, return_inverse=True)
+        first = 0 if ids[0] == 0 else 1
+        return (rows.reshape(labels_yx.shape) + first).astype(np.int32)
+    return labels_yx.astype(np.int32)
 
 
 def _read_whole(image: Image) -> Array:
@@ -130,6 +149,12 @@ def _find_in_folder(folder: Path) -> list[Sample]:
     rows = _read_index(folder / "index.csv")
     names = [row["name"] for row in rows] if rows else sorted(images)
     table = {row["name"]: row for row in rows}
+    if len(table) < len(rows):
+        raise DataError(
+            expected="each name once in index.csv",
+            got=f"{len(rows)} rows with {len(table)} names",
+            remedy="Remove the doubles, so that no image is in two splits.",
+        )
     unpaired = [n for n in names if n not in images or n not in labels]
     if unpaired:
         raise DataError(
@@ -153,14 +178,32 @@ def _find_in_folder(folder: Path) -> list[Sample]:
 def _by_stem(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         return {}
-    return {p.stem: p for p in sorted(folder.iterdir()) if p.suffix.lower() in IMAGE_SUFFIXES}
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        # names with a dot in front are other programs' notes, such as macOS's ._NAME.png
+        if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
+            continue
+        if path.stem in found:
+            raise DataError(
+                expected=f"one file for {path.stem!r} in {folder}",
+                got=f"{found[path.stem].name} and {path.name}",
+                remedy="Keep one of them.",
+            )
+        found[path.stem] = path
+    return found
 
 
 def _read_index(path: Path) -> list[dict[str, str]]:
     if not path.is_file():
         return []
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    try:
+        # -sig: spreadsheets put a byte order mark in front
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(
+            expected="an index.csv in UTF-8", got=f"{path}: {error}", remedy="Save it as UTF-8 CSV."
+        ) from error
     if not rows or "name" not in rows[0]:
         raise DataError(
             expected="an index.csv with a column 'name'",

@@ -8,30 +8,39 @@ import math
 import time
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import save
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from dinomask.config import ModelConfig, TrainConfig, as_dict
-from dinomask.errors import DataError, ModelError, OutputError
+from dinomask.errors import ModelError, OutputError
 from dinomask.nets.backbone import create_backbone
 from dinomask.nets.centermask import CenterMask
 from dinomask.nets.detection import InstanceTargets
-from dinomask.nets.zoo import Manifest, load_model, save_checkpoint, write_atomically
-from dinomask.train.augment import AnnotatedImage, Crop, draw_crop
+from dinomask.nets.zoo import (
+    MANIFEST_FILE,
+    WEIGHTS_FILE,
+    Manifest,
+    load_model,
+    read_manifest,
+    save_checkpoint,
+)
+from dinomask.run.predictor import choose_device
+from dinomask.train.crops import CropDataset, batches
+from dinomask.train.state import STATE_FILE, TrainingState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from torch import Tensor
+
     from dinomask.train.datasets import Sample
 
-STATE_FILE = "training_state.safetensors"
 LOG_FILE = "training_log.jsonl"
 LOSS_WEIGHTS = {"class": 1.0, "box": 1.0, "centerness": 1.0, "mask": 1.0, "mask_iou": 1.0}
+
+
+class DivergedError(ModelError):
+    """The loss or its gradient is no longer a number."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,62 +58,6 @@ class TrainProgress:
     def eta_s(self) -> float:
         """Seconds left, from the speed so far."""
         return self.elapsed_s * (1 - self.fraction) / max(self.fraction, 1e-9)
-
-
-class CropDataset(Dataset[Crop]):
-    """Crop number i is drawn from a generator seeded with (seed, i).
-
-    So the crops don't depend on the number of worker processes, nor on how
-    often the training was interrupted.
-    """
-
-    def __init__(
-        self, samples: Sequence[Sample], config: TrainConfig, target_diameter_px: float
-    ) -> None:
-        self.images = [AnnotatedImage.read(sample) for sample in samples]
-        if all(image.diameter_px is None for image in self.images):
-            raise DataError(
-                expected="at least one annotated object",
-                got=f"{len(samples)} images without any",
-                remedy="Check that the labels were exported as integers above 0.",
-            )
-        self.config = config
-        self.target_diameter_px = target_diameter_px
-        kinds = [(s.dataset, s.modality) for s in samples]
-        share = {k: kinds.count(k) ** config.modality_power for k in set(kinds)}
-        weights = np.array([share[k] / kinds.count(k) for k in kinds])
-        self.probabilities = weights / weights.sum()
-
-    def __getitem__(self, index: int) -> Crop:
-        """Draw crop number `index`."""
-        rng = np.random.default_rng((self.config.seed, index))
-        image = self.images[int(rng.choice(len(self.images), p=self.probabilities))]
-        config = self.config
-        return draw_crop(image, config.crop_px, self.target_diameter_px, config.augment, rng)
-
-
-def collate(crops: list[Crop]) -> tuple[Tensor, list[InstanceTargets]]:
-    """Stack crops to tiles of shape (B, 3, H, W) and their targets."""
-    tiles = torch.from_numpy(np.stack([crop.image_cyx for crop in crops]))
-    targets = [
-        InstanceTargets(
-            torch.from_numpy(crop.labels_yx),
-            torch.from_numpy(crop.boxes_yxyx_px),
-            torch.from_numpy(crop.classes),
-            torch.from_numpy(crop.areas_px),
-        )
-        for crop in crops
-    ]
-    return tiles, targets
-
-
-@dataclasses.dataclass
-class _State:
-    model: CenterMask
-    average: dict[str, Tensor]
-    optimiser: torch.optim.AdamW
-    step: int = 0
-    elapsed_s: float = 0.0
 
 
 def train(
@@ -138,41 +91,42 @@ def train(
 
     Raises
     ------
+    DivergedError
+        If the loss becomes NaN; `out` then holds the last saved weights that
+        still gave a finite loss.
     ModelError
-        If the loss becomes NaN (the last good state is kept), or `init` is unknown.
+        If `init` is unknown, or there is nothing to resume.
     OutputError
-        If `out` holds a training already and `resume` is off, or can't be written.
+        If `out` holds a checkpoint already and `resume` is off, or can't be written.
     """
     config.require_budget()
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
-    device = _device(config.device)
-    state, manifest = _prepare(out, config, architecture, init, backbone_weights, resume, manifest)
-    state.model.to(device).to(memory_format=torch.channels_last)
-    _to_device(state, device)
+    device = choose_device(config.device)
+    state = _prepare(out, config, architecture, init, backbone_weights, resume)
+    state.to(device)
+    known: dict[str, Any] = {"architecture": state.model.config}
     if score_threshold is not None:
-        manifest = dataclasses.replace(manifest, score_threshold=score_threshold)
+        known["score_threshold"] = score_threshold
+    base = dataclasses.replace(manifest or Manifest(out.name, state.model.config), **known)
     data = CropDataset(samples, config, state.model.config.target_diameter_px)
-    last_save = time.monotonic()
+
+    def save() -> Manifest:
+        return _save(out, state, config, base)
+
     try:
-        for progress in _steps(state, data, config, device):
-            if on_step:
-                on_step(progress)
+        for progress in _steps(state, data, config, device, save):
             if progress.step % 20 == 0:
                 _log(out, progress)
-            if time.monotonic() - last_save > config.save_every_s:
-                _save(out, state, config, manifest)
-                last_save = time.monotonic()
-    finally:
-        manifest = _save(out, state, config, manifest)
-    return manifest
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(name)
+            if on_step:
+                on_step(progress)
+    except BaseException as error:
+        # where it diverged the weights in memory may be the cause; those on disk are good
+        if not isinstance(error, DivergedError):
+            save()
+        raise
+    return save()
 
 
 def _prepare(
@@ -182,17 +136,19 @@ def _prepare(
     init: str | None,
     backbone_weights: str | None,
     resume: bool,
-    manifest: Manifest | None,
-) -> tuple[_State, Manifest]:
-    if (out / STATE_FILE).exists() and not resume:
+) -> TrainingState:
+    present = [n for n in (STATE_FILE, WEIGHTS_FILE, MANIFEST_FILE) if (out / n).exists()]
+    if present and not resume:
         raise OutputError(
-            expected="a folder without a training",
-            got=f"{out / STATE_FILE}",
-            remedy="Add --resume to go on with it, or choose another --out.",
+            expected="a folder without a checkpoint or training",
+            got=f"{out / present[0]}",
+            remedy="Add --resume to go on with a training, or choose another --out.",
         )
+    if resume and init is None and architecture is None and (out / MANIFEST_FILE).exists():
+        architecture = read_manifest(out).architecture
     if init is not None:
         model, _ = load_model(init)
-        if architecture is not None and architecture != model.config:
+        if architecture not in (None, model.config):
             raise ModelError(
                 expected=f"the architecture of {init!r}",
                 got="other settings of the model",
@@ -200,16 +156,15 @@ def _prepare(
             )
     else:
         architecture = architecture or ModelConfig()
-        backbone = create_backbone(architecture.backbone, backbone_weights)
+        backbone = create_backbone(architecture.backbone, None if resume else backbone_weights)
         model = CenterMask(architecture, backbone)
     model.train()
-    state = _State(model, {}, _optimiser(model, config))
+    state = TrainingState(model, {}, _optimiser(model, config))
     if resume:
-        _restore(out / STATE_FILE, state)
+        state.read(out / STATE_FILE)
     else:
         state.average = {k: v.clone() for k, v in model.state_dict().items()}
-    base = manifest or Manifest(out.name, model.config)
-    return state, dataclasses.replace(base, architecture=model.config)
+    return state
 
 
 def _optimiser(model: CenterMask, config: TrainConfig) -> torch.optim.AdamW:
@@ -222,11 +177,11 @@ def _optimiser(model: CenterMask, config: TrainConfig) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
 
 
-def _fraction(state: _State, config: TrainConfig) -> float:
+def _fraction(state: TrainingState, config: TrainConfig) -> float:
     parts = []
-    if config.steps is not None:
+    if config.steps:
         parts.append(state.step / config.steps)
-    if config.minutes is not None:
+    if config.minutes:
         parts.append(state.elapsed_s / (config.minutes * 60))
     return min(1.0, max(parts))
 
@@ -234,21 +189,32 @@ def _fraction(state: _State, config: TrainConfig) -> float:
 def learning_rate(config: TrainConfig, fraction: float) -> float:
     """Linear warm-up, then a cosine down to a hundredth of the peak."""
     if fraction < config.warmup:
-        return config.learning_rate * (fraction + 1e-4) / config.warmup
+        return config.learning_rate * min(1.0, (fraction + 1e-4) / config.warmup)
     phase = (fraction - config.warmup) / (1 - config.warmup)
     return config.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * phase)))
 
 
 def _steps(
-    state: _State, data: CropDataset, config: TrainConfig, device: torch.device
+    state: TrainingState,
+    data: CropDataset,
+    config: TrainConfig,
+    device: torch.device,
+    save: Callable[[], object],
 ) -> Iterator[TrainProgress]:
     started = time.monotonic() - state.elapsed_s
-    batches = _batches(state.step, data, config)
+    stream = batches(data, state.step, config)
+    last_save_s = -math.inf
     while (fraction := _fraction(state, config)) < 1:
         rate = learning_rate(config, fraction)
         for group in state.optimiser.param_groups:
             group["lr"] = rate
-        losses = _step(state, next(batches), config, device, fraction)
+        losses = _losses(state, next(stream), data, config, device, fraction)
+        # only here are the weights known to give a finite loss; and with a save before
+        # the first step, a folder that can't be written is noticed at once
+        if time.monotonic() - last_save_s > config.save_every_s:
+            save()
+            last_save_s = time.monotonic()
+        _update(state, losses, data, config)
         state.step += 1
         state.elapsed_s = time.monotonic() - started
         yield TrainProgress(
@@ -257,34 +223,20 @@ def _steps(
             state.elapsed_s,
             state.step * config.batch,
             rate,
-            losses,
+            {k: float(v.detach()) for k, v in losses.items()},
         )
 
 
-def _batches(
-    step: int, data: CropDataset, config: TrainConfig
-) -> Iterator[tuple[Tensor, list[InstanceTargets]]]:
-    first = step * config.batch
-
-    def indices() -> Iterator[list[int]]:
-        start = first
-        while True:
-            yield list(range(start, start + config.batch))
-            start += config.batch
-
-    loader = DataLoader(
-        data, batch_sampler=indices(), num_workers=config.workers, collate_fn=collate
-    )
-    yield from loader
-
-
-def _step(
-    state: _State,
+def _losses(
+    state: TrainingState,
     batch: tuple[Tensor, list[InstanceTargets]],
+    data: CropDataset,
     config: TrainConfig,
     device: torch.device,
     fraction: float,
-) -> dict[str, float]:
+) -> dict[str, Tensor]:
+    # chance depends on the step alone, so that a resumed training goes on unchanged
+    torch.manual_seed((config.seed << 32) + state.step)
     tiles, targets = batch
     tiles = tiles.to(device, memory_format=torch.channels_last)
     targets = [
@@ -295,89 +247,53 @@ def _step(
     # bf16 is slower than fp32 on CPUs without matrix units, so only CUDA uses it
     with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
         losses = state.model.losses(tiles, targets, config.rois_per_image, n_proposals)
-    total = torch.stack([LOSS_WEIGHTS[k] * v for k, v in losses.items()]).sum()
-    if not torch.isfinite(total):
-        raise ModelError(
-            expected="a finite loss",
-            got=f"{ {k: float(v) for k, v in losses.items()} } at step {state.step}",
-            remedy="Lower --learning-rate and add --resume: the last good state is kept.",
-        )
+    losses["total"] = torch.stack([LOSS_WEIGHTS[k] * v for k, v in losses.items()]).sum()
+    if not torch.isfinite(losses["total"]):
+        parts = ", ".join(f"{k} {float(v.detach()):.3g}" for k, v in losses.items())
+        raise _diverged(state, data, config, expected="a finite loss", got=parts)
+    return losses
+
+
+def _update(
+    state: TrainingState, losses: dict[str, Tensor], data: CropDataset, config: TrainConfig
+) -> None:
     state.optimiser.zero_grad(set_to_none=True)
-    total.backward()
-    torch.nn.utils.clip_grad_norm_(state.model.parameters(), config.clip_norm)
+    losses["total"].backward()
+    norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), config.clip_norm)
+    if not torch.isfinite(norm):
+        raise _diverged(state, data, config, expected="a finite gradient", got=f"norm {norm}")
     state.optimiser.step()
-    _update_average(state, config)
-    return {k: float(v.detach()) for k, v in losses.items()} | {"total": float(total.detach())}
+    state.update_average(config.ema_decay)
 
 
-@torch.no_grad()
-def _update_average(state: _State, config: TrainConfig) -> None:
-    decay = min(config.ema_decay, (1 + state.step) / (10 + state.step))
-    for name, value in state.model.state_dict().items():
-        state.average[name].lerp_(value, 1 - decay)
+def _diverged(
+    state: TrainingState, data: CropDataset, config: TrainConfig, *, expected: str, got: str
+) -> DivergedError:
+    crops = range(state.step * config.batch, (state.step + 1) * config.batch)
+    names = sorted({data.source(i) for i in crops})
+    return DivergedError(
+        expected=expected,
+        got=f"{got} in step {state.step} on crops of {', '.join(names)}",
+        remedy="Check these images or lower the learning rate, then --resume from the last save.",
+    )
 
 
 def _log(out: Path, progress: TrainProgress) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / LOG_FILE).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(dataclasses.asdict(progress)) + "\n")
-
-
-def _save(out: Path, state: _State, config: TrainConfig, manifest: Manifest) -> Manifest:
-    tensors = {f"model.{k}": v for k, v in state.model.state_dict().items()}
-    tensors |= {f"average.{k}": v for k, v in state.average.items()}
-    for index, moments in state.optimiser.state_dict()["state"].items():
-        tensors |= {f"adam.{index}.{k}": v for k, v in moments.items()}
-    tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-    counters = {"step": str(state.step), "elapsed_s": repr(state.elapsed_s)}
-    write_atomically(out / STATE_FILE, save(tensors, metadata=counters))
-    training: dict[str, Any] = {
-        "settings": as_dict(config),
-        "steps": state.step,
-        "crops": state.step * config.batch,
-        "minutes": round(state.elapsed_s / 60, 1),
-    }
-    manifest = dataclasses.replace(manifest, training=training)
-    return save_checkpoint(out, state.average, manifest)
-
-
-def _restore(path: Path, state: _State) -> None:
-    if not path.is_file():
-        raise ModelError(
-            expected="a training to resume",
-            got=f"no {path}",
-            remedy="Leave out --resume to start one.",
-        )
-    with safe_open(path, "pt") as file:
-        counters = file.metadata()
-        tensors = {key: file.get_tensor(key) for key in file.keys()}
     try:
-        state.model.load_state_dict(_under(tensors, "model."))
-    except RuntimeError as error:
-        raise ModelError(
-            expected="a training of the same architecture",
-            got=str(error).splitlines()[0],
-            remedy="Resume with the settings of the model that it was started with.",
+        out.mkdir(parents=True, exist_ok=True)
+        with (out / LOG_FILE).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(dataclasses.asdict(progress)) + "\n")
+    except OSError as error:
+        raise OutputError(
+            expected=f"to write {out / LOG_FILE}",
+            got=error.strerror or str(error),
+            remedy="Free some space or choose a folder you may write to, then --resume.",
         ) from error
-    state.average = _under(tensors, "average.")
-    adam: dict[int, dict[str, Tensor]] = {}
-    for key, value in _under(tensors, "adam.").items():
-        index, name = key.split(".")
-        adam.setdefault(int(index), {})[name] = value
-    groups = state.optimiser.state_dict()["param_groups"]
-    state.optimiser.load_state_dict({"state": adam, "param_groups": groups})
-    state.step = int(counters["step"])
-    state.elapsed_s = float(counters["elapsed_s"])
 
 
-def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
-
-
-def _to_device(state: _State, device: torch.device) -> None:
-    state.average = {k: v.to(device) for k, v in state.average.items()}
-    for moments in state.optimiser.state.values():
-        for key, value in moments.items():
-            # AdamW keeps its step counter on the CPU
-            if key != "step":
-                moments[key] = value.to(device)
+def _save(out: Path, state: TrainingState, config: TrainConfig, manifest: Manifest) -> Manifest:
+    state.write(out / STATE_FILE)
+    counts = {"steps": state.step, "crops": state.step * config.batch}
+    minutes = round(state.elapsed_s / 60, 1)
+    training = {"settings": as_dict(config), **counts, "minutes": minutes}
+    return save_checkpoint(out, state.average, dataclasses.replace(manifest, training=training))
