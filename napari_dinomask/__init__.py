@@ -1,0 +1,1 @@
+"""DINOmask in napari: segment cells, correct a few, teach the model."""

@@ -1,0 +1,76 @@
+"""The only place of the plugin that imports torch; called from worker threads.
+
+napari starts in seconds without torch, and torch takes seconds to import.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dinomask.nets.catalogue import find_model, read_manifest
+
+if TYPE_CHECKING:
+    from dinomask.config import SegmentConfig
+    from dinomask.image.source import Image
+    from dinomask.run.predictor import Predictor
+    from dinomask.run.progress import OnProgress
+    from dinomask.run.segment import Segmentation
+
+_LOADED_LIBRARIES = Path("/proc/self/maps")
+
+
+class Network:
+    """The model that was used last, kept so that the next run starts at once."""
+
+    def __init__(self) -> None:
+        self.turn = threading.Lock()
+        """To be held by the one thread that uses the network."""
+        self._key: tuple[str, ...] = ()
+        self._predictor: Predictor | None = None
+
+    def load(self, config: SegmentConfig) -> Predictor:
+        """Return the model of a segmentation's settings, loaded only if it is another.
+
+        Raises
+        ------
+        ModelError
+            If it can't be loaded.
+        """
+        _keep_triton_from_mesa()
+        from dinomask.run.predictor import Predictor
+
+        folder = find_model(config.model)
+        key = (str(folder), read_manifest(folder).weights_sha256, config.device)
+        if self._predictor is None or key != self._key:
+            # two models at once may not fit into memory
+            self._predictor = None
+            self._predictor, self._key = Predictor.load(config), key
+        return self._predictor
+
+    def segment(self, image: Image, config: SegmentConfig, on_progress: OnProgress) -> Segmentation:
+        """Run `dinomask.run.segment.segment` with the model of the settings."""
+        predictor = self.load(config)
+        from dinomask.run.segment import segment
+
+        return segment(image, config=config, predictor=predictor, on_progress=on_progress)
+
+
+def _keep_triton_from_mesa() -> None:
+    """Make torch do without triton where importing it would end the process.
+
+    Mesa's OpenGL drivers and triton bring an LLVM each; loading the second one
+    beside the first is a segmentation fault. torch imports triton by itself,
+    but needs it for `torch.compile` only.
+    """
+    if "triton" in sys.modules or not _LOADED_LIBRARIES.is_file():
+        return
+    if "libLLVM" in _LOADED_LIBRARIES.read_text(errors="replace"):
+        # Python's own way to say: this import fails
+        sys.modules["triton"] = None  # type: ignore[assignment]
+
+
+network = Network()
+"""Shared by all panels of a napari process."""

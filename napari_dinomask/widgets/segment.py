@@ -1,0 +1,257 @@
+"""The Segment panel: one image layer in, one Labels layer of its cells out."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QEvent, Qt
+from qtpy.QtGui import QKeySequence, QShortcut
+from qtpy.QtWidgets import QComboBox, QFrame, QScrollArea, QVBoxLayout, QWidget
+
+from dinomask.config import SegmentConfig
+from dinomask.errors import DinomaskError
+from dinomask.nets.catalogue import list_models, read_manifest
+from napari_dinomask.jobs import SegmentJob
+from napari_dinomask.layers import (
+    add_result,
+    facts_of,
+    open_layer,
+    view_of,
+)
+from napari_dinomask.session import SegmentIntent, describe_field
+from napari_dinomask.widgets.advanced import AdvancedForm
+from napari_dinomask.widgets.cell_pen import CellPen
+from napari_dinomask.widgets.layer_combo import LayerCombo
+from napari_dinomask.widgets.look import caption, hint, tell
+from napari_dinomask.widgets.run_box import RunBox
+from napari_dinomask.widgets.size import SizeChooser
+from napari_dinomask.wording import (
+    say_crash,
+    say_error,
+    say_finding,
+    say_layer,
+    say_model,
+    say_result,
+)
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image
+
+    from dinomask.nets.catalogue import Manifest
+    from napari_dinomask.jobs import Outcome
+    from napari_dinomask.layers import PlaneView
+    from napari_dinomask.session import LayerFacts
+
+NO_IMAGE = "Open an image, or try one from File › Open Sample › DINOmask."
+SHOWN_CHANNEL, ALL_CHANNELS = "the one on display", "all, averaged"
+
+
+class SegmentPanel(QScrollArea):
+    """Find every cell of the plane on display.
+
+    Parameters
+    ----------
+    napari_viewer : given by napari
+    """
+
+    def __init__(self, napari_viewer: ViewerModel) -> None:
+        super().__init__()
+        self.viewer = napari_viewer
+        self.job: SegmentJob | None = None
+        self._manifests: dict[str, Manifest] = {}
+        self.layer_combo = LayerCombo(napari_viewer)
+        self.layer_hint = hint()
+        self.channel_caption = caption("Channel")
+        self.channel_combo = QComboBox()
+        self.model_combo = QComboBox()
+        self.model_hint = hint()
+        self.size_chooser = SizeChooser()
+        self.advanced = AdvancedForm()
+        self.run_box = RunBox("Segment")
+        self.pen = CellPen(napari_viewer, lambda: self.layer_combo.layer)
+        self._arrange()
+        self._connect()
+        self._fill_models()
+        self._show_layer()
+
+    def _arrange(self) -> None:
+        body = QWidget()
+        column = QVBoxLayout(body)
+        column.setContentsMargins(8, 4, 8, 8)
+        column.setSpacing(5)
+        for widget in (
+            caption("Image"),
+            self.layer_combo,
+            self.layer_hint,
+            self.channel_caption,
+            self.channel_combo,
+            caption("Model"),
+            self.model_combo,
+            self.model_hint,
+            caption("Object size"),
+            self.size_chooser,
+            self.advanced,
+            self.run_box,
+        ):
+            column.addWidget(widget)
+        column.addStretch(1)
+        self.setWidget(body)
+        self.setWidgetResizable(True)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setMinimumWidth(300)
+
+    def _connect(self) -> None:
+        self.layer_combo.layer_changed.connect(self._show_layer)
+        self.viewer.dims.events.current_step.connect(self._show_layer)
+        self.viewer.dims.events.order.connect(self._show_layer)
+        self.model_combo.currentTextChanged.connect(self._show_model)
+        self.model_combo.setToolTip(describe_field(SegmentConfig, "model"))
+        self.channel_combo.setToolTip(describe_field(SegmentConfig, "channels"))
+        self.size_chooser.draw_toggled.connect(self.pen.set_in_hand)
+        self.pen.drawn.connect(self._on_drawn)
+        self.run_box.start.clicked.connect(self.start)
+        self.run_box.start.setToolTip("Ctrl+Enter")
+        self.run_box.cancel.clicked.connect(self.cancel)
+        QShortcut(QKeySequence("Ctrl+Return"), self, self.run_box.start.click)
+
+    def _fill_models(self) -> None:
+        for name, folder in list_models().items():
+            try:
+                self._manifests[name] = read_manifest(folder)
+            except DinomaskError as error:
+                self.run_box.add_message("warning", say_error(error))
+        self.model_combo.addItems(list(self._manifests))
+        self.model_combo.setCurrentText(SegmentConfig.model)
+
+    def _show_model(self, name: str) -> None:
+        manifest = self._manifests[name]
+        tell(self.model_hint, say_model(manifest))
+        self.advanced.show_model(manifest)
+
+    def _show_layer(self, event: Any = None) -> None:
+        """Show what of the chosen layer will be segmented."""
+        layer, facts, text = self.layer_combo.layer, None, NO_IMAGE
+        if layer is not None:
+            try:
+                facts = facts_of(layer, view_of(layer, self.viewer.dims))
+                text = say_layer(facts)
+            except DinomaskError as error:
+                text = f"{error}"
+        tell(self.layer_hint, text)
+        self.size_chooser.show_facts(facts)
+        self._fill_channels(facts)
+        if self.job is None:
+            self.run_box.show_idle(can_start=layer is not None)
+
+    def _fill_channels(self, facts: LayerFacts | None) -> None:
+        n_channels = facts.n_channels if facts else 1
+        choices = [SHOWN_CHANNEL, *map(str, range(n_channels)), ALL_CHANNELS]
+        if self.channel_combo.count() != len(choices):
+            self.channel_combo.clear()
+            self.channel_combo.addItems(choices)
+        self.channel_combo.setVisible(n_channels > 1)
+        self.channel_caption.setVisible(n_channels > 1)
+
+    def _channels(self, facts: LayerFacts) -> tuple[int, ...]:
+        if facts.n_channels == 1 or self.channel_combo.currentText() == ALL_CHANNELS:
+            return ()
+        if self.channel_combo.currentText() == SHOWN_CHANNEL:
+            return (facts.shown_channel,)
+        return (int(self.channel_combo.currentText()),)
+
+    def intent(self, facts: LayerFacts) -> SegmentIntent:
+        """Read the form."""
+        return SegmentIntent(
+            model=self.model_combo.currentText() or SegmentConfig.model,
+            diameter_px=self.size_chooser.diameter_px,
+            channels=self._channels(facts),
+            score_threshold=self.advanced.score_threshold,
+            tile_px=self.advanced.tile_px,
+            device=self.advanced.device,
+        )
+
+    def start(self) -> None:
+        """Segment the chosen layer in a thread."""
+        layer = self.layer_combo.layer
+        if layer is None or self.job is not None:
+            return
+        self.run_box.show_running()
+        try:
+            view = view_of(layer, self.viewer.dims)
+            facts = facts_of(layer, view)
+            config = self.intent(facts).resolve()
+        except DinomaskError as error:
+            self._on_failed(error)
+            return
+        opener = functools.partial(open_layer, layer, view, config.channels)
+        self.job = SegmentJob(opener, config, f"segmentation of {layer.name}")
+        self.job.progressed.connect(self.run_box.show_progress)
+        self.job.succeeded.connect(functools.partial(self._on_succeeded, layer, view, facts))
+        self.job.failed.connect(self._on_failed)
+        self.job.crashed.connect(self._on_crashed)
+        self.job.start()
+
+    def cancel(self) -> None:
+        """Give up the run; the panel is ready for another at once."""
+        if self.job is not None:
+            self._end_run()
+            self.run_box.add_message("info", "Cancelled; nothing was changed.")
+
+    def _on_succeeded(
+        self, layer: Image, view: PlaneView, facts: LayerFacts, outcome: Outcome
+    ) -> None:
+        segmentation = outcome.segmentation
+        if segmentation is None:
+            return
+        self._end_run()
+        add_result(self.viewer, layer, view, segmentation)
+        severity = "result" if len(segmentation.table) else "warning"
+        text = say_result(segmentation.table, facts, outcome.elapsed_s)
+        self.run_box.add_message(severity, f"<b>{text}</b>")
+        if segmentation.diameter_px is not None:
+            self.size_chooser.show_estimate(segmentation.diameter_px)
+        for finding in segmentation.findings:
+            self.run_box.add_message(finding.severity, say_finding(finding))
+
+    def _on_failed(self, error: DinomaskError) -> None:
+        self._end_run()
+        self.run_box.add_message("error", say_error(error))
+
+    def _on_crashed(self, error: BaseException) -> None:
+        self._end_run()
+        self.run_box.add_message("error", say_crash(error))
+
+    def _end_run(self) -> None:
+        """Forget the job, stopped if it still runs."""
+        if self.job is not None:
+            self.job.cancel()
+            self.job = None
+        self.run_box.show_idle(can_start=self.layer_combo.layer is not None)
+
+    def _on_drawn(self, diameter_px: float) -> None:
+        self.size_chooser.draw.setChecked(False)
+        self.size_chooser.take_drawn(diameter_px)
+
+    def event(self, event: QEvent | None) -> bool:
+        """Leave when napari takes the panel out of its dock."""
+        if event is not None and event.type() == QEvent.Type.ParentChange and self.parent() is None:
+            self._leave()
+        return super().event(event)
+
+    def closeEvent(self, event: Any) -> None:
+        """Leave when the panel is a window of its own."""
+        self._leave()
+        super().closeEvent(event)
+
+    def _leave(self) -> None:
+        """Stop the run and stop following the viewer."""
+        if self.job is not None:
+            self.job.cancel()
+            self.job = None
+        self.size_chooser.draw.setChecked(False)
+        self.layer_combo.leave()
+        self.viewer.dims.events.current_step.disconnect(self._show_layer)
+        self.viewer.dims.events.order.disconnect(self._show_layer)

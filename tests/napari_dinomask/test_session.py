@@ -1,0 +1,79 @@
+"""Intents and sizes, without a window."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dinomask.config import DetectConfig, SegmentConfig, TileConfig
+from dinomask.errors import SettingsError
+from napari_dinomask.session import LayerFacts, SegmentIntent, cell_diameter_px, describe_field
+
+sides = st.floats(2, 500)
+angles = st.floats(0, 2 * math.pi)
+
+
+def _rotated(points_yx: np.ndarray, angle: float) -> np.ndarray:
+    turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    return points_yx @ turn.T + [30, -70]
+
+
+def test_untouched_form_means_the_library_defaults() -> None:
+    assert SegmentIntent().resolve() == SegmentConfig()
+
+
+def test_every_field_of_a_form_reaches_the_settings() -> None:
+    config = SegmentIntent("other", 18.5, (1,), 0.3, 224, "cpu").resolve()
+    assert (config.model, config.diameter_px, config.channels) == ("other", 18.5, (1,))
+    assert (config.detect.score_threshold, config.tiles.tile_px) == (0.3, 224)
+    assert config.device == "cpu"
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"diameter_px": -1.0}, {"tile_px": 450}, {"score_threshold": 2.0}]
+)
+def test_a_wrong_setting_is_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(SettingsError):
+        dataclasses.replace(SegmentIntent(), **wrong).resolve()
+
+
+@given(height=sides, width=sides, angle=angles)
+def test_a_frame_has_the_diameter_of_the_ellipse_inside(
+    height: float, width: float, angle: float
+) -> None:
+    corners = _rotated(np.array([[0, 0], [0, width], [height, width], [height, 0]]), angle)
+    turns = np.linspace(0, 2 * math.pi, 400, endpoint=False)
+    outline = np.stack([height / 2 * np.sin(turns), width / 2 * np.cos(turns)], axis=1)
+    ellipse = cell_diameter_px("ellipse", corners)
+    assert ellipse == pytest.approx(cell_diameter_px("rectangle", corners))
+    assert ellipse == pytest.approx(cell_diameter_px("polygon", outline), rel=1e-3)
+
+
+def test_a_circle_and_a_line_have_their_own_diameter() -> None:
+    square = np.array([[5, 5], [5, 25], [25, 25], [25, 5]])
+    assert cell_diameter_px("ellipse", square) == pytest.approx(20)
+    assert cell_diameter_px("line", np.array([[0, 0], [3, 4]])) == pytest.approx(5)
+    assert cell_diameter_px("polygon", square[:1]) == 0
+
+
+def test_lengths_are_converted_only_where_the_pixel_size_is_known() -> None:
+    facts = LayerFacts("cells", (10, 10), 1, False, (0.5, 0.5), ())
+    assert facts.to_um(26) == pytest.approx(13)
+    assert dataclasses.replace(facts, pixel_size_um=None).to_um(26) is None
+
+
+@pytest.mark.parametrize(
+    ("config", "name", "words"),
+    [
+        (TileConfig, "tile_px", "multiple of 14"),
+        (DetectConfig, "score_threshold", "Lowest score"),
+        (SegmentConfig, "diameter_px", "Median diameter"),
+    ],
+)
+def test_tooltips_are_the_docstrings_of_the_settings(config: type, name: str, words: str) -> None:
+    assert words in describe_field(config, name)

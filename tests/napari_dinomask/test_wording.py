@@ -1,0 +1,74 @@
+"""What the panel says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dinomask.config import ModelConfig
+from dinomask.errors import InputError
+from dinomask.image.doctor import Finding
+from dinomask.nets.catalogue import Manifest
+from dinomask.run.progress import Progress
+from napari_dinomask.session import LayerFacts
+from napari_dinomask.wording import (
+    say_duration,
+    say_error,
+    say_finding,
+    say_layer,
+    say_model,
+    say_progress,
+    say_result,
+)
+
+FACTS = LayerFacts("cells", (512, 2048), 1, False, (0.5, 0.5), (("z", 2, 10),))
+
+
+def _plain(text: str) -> str:
+    """Numbers stay with their units on screen; here any space will do."""
+    return text.replace("\u00a0", " ")
+
+
+def _table(*diameters_px: float) -> pd.DataFrame:
+    return pd.DataFrame({"area_px": np.pi / 4 * np.array(diameters_px) ** 2})
+
+
+def test_result_counts_cells_and_gives_their_median_size() -> None:
+    text = _plain(say_result(_table(10, 18.2, 40), FACTS, 3.42))
+    assert text == "3 cells, median 18.2 px (9.1 µm), 3.4 s"
+    assert _plain(say_result(_table(12), FACTS, 61)).startswith("1 cell, ")
+    assert _plain(say_result(_table(), FACTS, 2)) == "No cells found, 2.0 s"
+
+
+def test_progress_says_stage_tile_and_time_left() -> None:
+    assert _plain(say_progress(Progress("detect", 3, 12, 6.0))) == (
+        "Finding objects · tile 3 of 12 · 18 s left"
+    )
+    assert say_progress(Progress("load", 0, 0, 0.0)).endswith("…")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(3.42, "3.4 s"), (47, "47 s"), (300, "5 min"), (7800, "2 h 10 min")]
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert _plain(say_duration(seconds)) == text
+
+
+def test_layer_tells_its_plane() -> None:
+    assert say_layer(FACTS) == "2,048 × 512 px · the plane on display: z = 2"
+
+
+def test_error_gives_all_three_parts_and_cannot_inject_markup() -> None:
+    text = say_error(InputError(expected="a picture", got="<nan>", remedy="Replace it."))
+    assert all(part in text for part in ("a picture", "&lt;nan&gt;", "Replace it."))
+
+
+def test_model_is_described_by_its_size_and_training_data() -> None:
+    manifest = Manifest("tiny", ModelConfig(), trained_on=({"name": "dsb2018"},))
+    assert say_model(manifest) == "Tiny vision transformer · trained on dsb2018"
+
+
+def test_a_finding_gives_no_hints_for_the_command_line() -> None:
+    finding = Finding("warning", "Nothing was found.", "Give a size (--diameter PX).")
+    assert say_finding(finding) == "Nothing was found. <i>Give a size.</i>"
