@@ -25,9 +25,7 @@ def run(capsys, *arguments):
 
 
 def python(*arguments):
-    return subprocess.run(
-        [sys.executable, *arguments], capture_output=True, text=True, check=False
-    )
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
 
 
 def test_help_comes_without_torch():

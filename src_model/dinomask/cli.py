@@ -289,7 +289,9 @@ def list_() -> int:
     """List the models that can be named."""
     from dinomask.nets.zoo import list_models, read_manifest
 
-    table = Table("name", "backbone", "classes", "trained on", "folder")
+    table = Table()
+    for title in ("name", "backbone", "classes", "trained on", "folder"):
+        table.add_column(title, overflow="fold")
     for name, folder in list_models().items():
         manifest = read_manifest(folder)
         table.add_row(

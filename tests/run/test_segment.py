@@ -13,9 +13,7 @@ from dinomask.run.predictor import Predictor
 from dinomask.run.segment import segment
 from dinomask.tiles.outputs import ledger_path, table_path
 
-SMALL_TILES = SegmentConfig(
-    diameter_px=26.0, threads=1, tiles=TileConfig(tile_px=224, halo_px=56)
-)
+SMALL_TILES = SegmentConfig(diameter_px=26.0, threads=1, tiles=TileConfig(tile_px=224, halo_px=56))
 
 
 @pytest.fixture(scope="module")
