@@ -1,0 +1,40 @@
+"""The one home of every default.
+
+Frozen dataclasses, a docstring a field, units in the names. The command line
+and the napari forms are derived from these classes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from dinomask.config.model import LORA_TARGETS, PATCH_PX, LoraSettings, ModelConfig
+from dinomask.config.segment import (
+    MIN_DIAMETER_PX,
+    DetectConfig,
+    NormaliseConfig,
+    SegmentConfig,
+    TileConfig,
+)
+from dinomask.config.train import AugmentConfig, TrainConfig
+
+__all__ = [
+    "LORA_TARGETS",
+    "MIN_DIAMETER_PX",
+    "PATCH_PX",
+    "AugmentConfig",
+    "DetectConfig",
+    "LoraSettings",
+    "ModelConfig",
+    "NormaliseConfig",
+    "SegmentConfig",
+    "TileConfig",
+    "TrainConfig",
+    "as_dict",
+]
+
+
+def as_dict(config: Any) -> dict[str, Any]:
+    """Return a configuration as plain dictionaries, for json and hashing."""
+    return dataclasses.asdict(config)

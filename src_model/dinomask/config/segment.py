@@ -1,0 +1,146 @@
+"""Settings of a segmentation."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Literal
+
+from dinomask.config.checks import require
+from dinomask.config.model import PATCH_PX
+
+MIN_DIAMETER_PX = 1.0
+"""Smallest object size that can be asked for."""
+
+
+@dataclasses.dataclass(frozen=True)
+class NormaliseConfig:
+    """How intensities become the model's input, once an image."""
+
+    low_pct: float = 1.0
+    """Percentile mapped to 0."""
+
+    high_pct: float = 99.8
+    """Percentile mapped to 1."""
+
+    max_samples: int = 2_000_000
+    """Pixels a channel read to find the percentiles."""
+
+    def __post_init__(self) -> None:
+        require(
+            0 <= self.low_pct < self.high_pct <= 100,
+            "percentiles with 0 <= low < high <= 100",
+            (self.low_pct, self.high_pct),
+            "Give the percentiles in percent, the lower one first.",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class TileConfig:
+    """How an image is cut, in model pixels (after resampling)."""
+
+    tile_px: int = 448
+    """Side of the read region, a multiple of 14."""
+
+    halo_px: int = 64
+    """Margin around a tile's core; at least the radius of the largest object + 28."""
+
+    seam_px: int = 8
+    """How far outside its core a tile keeps candidates for seam matching."""
+
+    def __post_init__(self) -> None:
+        require(
+            self.tile_px >= 8 * PATCH_PX and self.tile_px % PATCH_PX == 0,
+            f"a tile side that is a multiple of {PATCH_PX} and at least {8 * PATCH_PX}",
+            self.tile_px,
+            "Use 448, or 224 where memory is short.",
+        )
+        require(
+            0 <= self.halo_px <= self.tile_px // 2 - PATCH_PX,
+            f"a halo from 0 to {self.tile_px // 2 - PATCH_PX} pixels for this tile",
+            self.halo_px,
+            "Make the halo smaller or the tile larger.",
+        )
+        require(
+            0 <= self.seam_px <= self.halo_px,
+            "a seam margin from 0 to the halo",
+            self.seam_px,
+            "Use 8.",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class DetectConfig:
+    """From dense predictions to instances of one tile."""
+
+    score_threshold: float | None = None
+    """Lowest score of an instance, 0 to 1; None takes the model's own."""
+
+    pre_nms: int = 2000
+    """Locations a pyramid level that go into non-maximum suppression."""
+
+    nms_iou: float = 0.6
+    """Boxes that overlap more than this are one object."""
+
+    max_instances: int = 1000
+    """Instances a tile at most."""
+
+    duplicate_iou: float = 0.5
+    """Masks with a higher IoU are one object."""
+
+    duplicate_iomin: float = 0.7
+    """Masks of which one lies inside the other by more than this are one object."""
+
+    candidate_score: float = 0.05
+    """Detections below this never reach the mask head."""
+
+    def __post_init__(self) -> None:
+        for name in ("nms_iou", "duplicate_iou", "duplicate_iomin", "candidate_score"):
+            value = getattr(self, name)
+            require(0 < value < 1, f"{name} between 0 and 1", value, "Use the default.")
+        if self.score_threshold is not None:
+            require(
+                0 <= self.score_threshold < 1,
+                "a score threshold from 0 up to 1",
+                self.score_threshold,
+                "Lower finds more objects, higher fewer; leave it out for the model's own.",
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class SegmentConfig:
+    """One segmentation of one image."""
+
+    model: str = "tiny"
+    """Name of a model (see `dinomask models list`) or a checkpoint folder."""
+
+    diameter_px: float | Literal["auto"] = "auto"
+    """Median diameter of the objects in image pixels; auto estimates it."""
+
+    channels: tuple[int, ...] = ()
+    """Channels to use, counted from 0; empty takes grey or RGB as they come."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the network runs."""
+
+    threads: int | None = None
+    """CPU threads of the network; None takes all cores but one (at least one)."""
+
+    normalise: NormaliseConfig = NormaliseConfig()
+    tiles: TileConfig = TileConfig()
+    detect: DetectConfig = DetectConfig()
+
+    def __post_init__(self) -> None:
+        if self.diameter_px != "auto":
+            require(
+                math.isfinite(self.diameter_px) and self.diameter_px >= MIN_DIAMETER_PX,
+                f"a diameter of at least {MIN_DIAMETER_PX:g} pixels",
+                self.diameter_px,
+                "Measure one object in pixels, or use 'auto'.",
+            )
+        require(
+            all(c >= 0 for c in self.channels),
+            "channels counted from 0",
+            self.channels,
+            "The first channel is 0.",
+        )

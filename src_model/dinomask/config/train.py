@@ -1,0 +1,140 @@
+"""Settings of a training and of its crops."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+from dinomask.config.checks import require
+from dinomask.config.model import PATCH_PX
+
+
+@dataclasses.dataclass(frozen=True)
+class AugmentConfig:
+    """Random changes of a training crop."""
+
+    scale_log_sigma: float = 0.3
+    """Spread (normal) of the log of the object size around the target."""
+
+    scale_log_max: float = 0.7
+    """The log of the object size stays within this of the target."""
+
+    wide_scale_probability: float = 0.15
+    """Chance of a size far from the target, which teaches to see what size objects have."""
+
+    wide_scale_log_max: float = 1.4
+    """Largest log of the object size relative to the target in that case (uniform)."""
+
+    stretch_log_max: float = 0.12
+    """Largest log of the ratio between the scales along y and x."""
+
+    rotate_probability: float = 0.3
+    """Chance of a rotation by any angle (90° turns and flips are always drawn)."""
+
+    invert_probability: float = 0.2
+    """Chance of inverted contrast."""
+
+    grey_probability: float = 0.3
+    """Chance that a colour image is shown in grey."""
+
+    tint_probability: float = 0.1
+    """Chance that a grey image is shown in one or two colour channels."""
+
+    gamma_log_max: float = 0.5
+    """Largest log of the gamma exponent."""
+
+    contrast_max: float = 0.3
+    """Largest relative change of contrast, and shift of brightness."""
+
+    blur_probability: float = 0.2
+    """Chance of a Gaussian blur."""
+
+    blur_sigma_max_px: float = 1.5
+    """Largest sigma of that blur."""
+
+    noise_probability: float = 0.3
+    """Chance of added Gaussian noise."""
+
+    noise_sigma_max: float = 0.1
+    """Largest sigma of that noise, in normalised units."""
+
+    shading_probability: float = 0.2
+    """Chance of uneven illumination."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """One training from start to end."""
+
+    steps: int | None = None
+    """Optimiser steps in all; this or `minutes` ends the training."""
+
+    minutes: float | None = None
+    """Time in all, resumed parts included."""
+
+    batch: int = 6
+    """Crops a step."""
+
+    crop_px: int = 224
+    """Side of a crop in model pixels, a multiple of 14."""
+
+    learning_rate: float = 8e-4
+    """Peak learning rate of AdamW."""
+
+    weight_decay: float = 0.05
+    """Weight decay on matrices and kernels."""
+
+    warmup: float = 0.02
+    """Part of the training in which the rate rises."""
+
+    ema_decay: float = 0.998
+    """Decay a step of the averaged weights that are saved."""
+
+    clip_norm: float = 1.0
+    """Gradients are scaled down to this norm."""
+
+    rois_per_image: int = 32
+    """Objects a crop that train the mask head."""
+
+    proposals_per_image: int = 12
+    """The model's own detections a crop that train MaskIoU."""
+
+    proposals_from: float = 0.15
+    """Part of the training after which those are used."""
+
+    modality_power: float = 0.5
+    """Modalities are drawn in proportion to (number of images) ** this."""
+
+    save_every_s: float = 300.0
+    """Time between saved states."""
+
+    workers: int = 0
+    """Processes that prepare crops; 0 prepares them in between."""
+
+    seed: int = 0
+    """Seed of weights and crops."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the network trains."""
+
+    threads: int | None = None
+    """CPU threads of the network; None takes all cores."""
+
+    augment: AugmentConfig = AugmentConfig()
+
+    def __post_init__(self) -> None:
+        require(
+            self.crop_px % PATCH_PX == 0 and self.crop_px >= 2 * PATCH_PX,
+            f"a crop side that is a multiple of {PATCH_PX}, at least {2 * PATCH_PX}",
+            self.crop_px,
+            "Use 224.",
+        )
+
+    def require_budget(self) -> None:
+        """Raise `SettingsError` if neither steps nor minutes say when to end."""
+        require(
+            (self.steps or 0) > 0 or (self.minutes or 0) > 0,
+            "a number of steps or minutes",
+            "neither",
+            "Add --minutes 60, for example.",
+        )
