@@ -182,7 +182,8 @@ def evaluate(
     Parameters
     ----------
     data
-        Folders with images/, labels/ and optionally index.csv.
+        Folders with images/, labels/ and optionally index.csv, or COCO json files
+        beside their images.
     split
         Only the images of this split.
     save
@@ -208,7 +209,7 @@ def _folders(data: Sequence[Path]) -> list[Path]:
         raise SettingsError(
             expected="at least one folder of annotated images",
             got="none",
-            remedy="Give a folder that has images/ and labels/.",
+            remedy="Give a folder that has images/ and labels/, or a COCO json.",
         )
     return list(data)
 
@@ -231,7 +232,8 @@ def train(
     Parameters
     ----------
     data
-        Folders with images/, labels/ and optionally index.csv.
+        Folders with images/, labels/ and optionally index.csv, or COCO json files
+        beside their images.
     out
         Checkpoint folder. It also keeps the state of the training, for --resume.
     split
@@ -253,15 +255,15 @@ def train(
     from dinomask.run.report import machine
     from dinomask.terminal import TrainingBar
     from dinomask.train.datasets import describe_sources, find_samples
+    from dinomask.train.generate import describe_generated
     from dinomask.train.loop import train as run
 
     _check_report(json)
     folders = _folders(data)
     samples = find_samples(folders, split)
     architecture = ModelConfig(backbone=backbone) if backbone else None
-    manifest = Manifest(
-        out.name, architecture or ModelConfig(), trained_on=describe_sources(folders, split)
-    )
+    sources = describe_sources(folders, split) + describe_generated(config.generated_share)
+    manifest = Manifest(out.name, architecture or ModelConfig(), trained_on=sources)
     with TrainingBar(err_console) as bar:
         manifest = run(
             samples,

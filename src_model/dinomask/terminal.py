@@ -110,6 +110,7 @@ def accuracy_table(report: dict[str, Any]) -> Table:
         "ap50_95": "AP@0.5:0.95",
         "f1_50": "F1@0.5",
         "seg": "SEG",
+        "coco_ap": "COCO AP",
         "size_within_25pct": "size ±25 %",
         "px_per_s": "px/s",
     }

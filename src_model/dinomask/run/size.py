@@ -26,17 +26,26 @@ Array = npt.NDArray[Any]
 CROP_PX = 224
 """Side of the crops, in model pixels."""
 
-FIRST_GUESSES_PX = (10.0, 28.0, 80.0, 220.0)
+FIRST_GUESSES_PX = (14.0, 42.0, 130.0)
 """Diameters in image pixels that the first look takes in turn. The model sees
 objects from a quarter to four times its target diameter, so the guesses overlap."""
 
 CROPS_A_GUESS = 2
 REFINING_CROPS = 3
-PREFERENCE = 0.7
+
+SCORE_THRESHOLD = 0.35
+"""Objects with a lower score don't count."""
+
+SCORE_POWER = 4.0
+"""How much more a sure object counts than a doubtful one."""
+
+SPREAD = 0.7
 """Spread, in log size, of the trust in objects away from the target diameter."""
 
-MIN_WEIGHT = 0.5
-"""Less than this sum of trusted scores counts as no object found."""
+FINENESS_POWER = 0.75
+"""How much more an object found at a fine scale counts. Structures within
+structures (nuclei in cells, cells in clumps) answer at several scales; the finer
+ones are more in number, and so the median."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,8 +71,8 @@ def estimate_diameter(
     """Estimate the median diameter of an image's objects.
 
     A first look at several scales finds roughly how large objects are, each
-    one trusted the more the closer it is to the size the model knows best; a
-    second look at that scale measures them.
+    one trusted by its score and by how close it is to the size the model knows
+    best; a second look at that scale measures them.
 
     Parameters
     ----------
@@ -88,14 +97,16 @@ def estimate_diameter(
         return views
 
     for guess in FIRST_GUESSES_PX:
-        if guess <= max(image.shape_yx):
+        # nothing is larger than the image
+        if guess <= max(*image.shape_yx, FIRST_GUESSES_PX[0]):
             found += look(guess, CROPS_A_GUESS)
-    rough = _weighted_median(found, predictor.target_diameter_px)
+    rough = _weighted_median(found)
     if rough is None:
         return SizeEstimate(None, 0)
     refined = look(rough, REFINING_CROPS)
-    diameter = _weighted_median(refined, None) or rough
-    return SizeEstimate(round(diameter, 2), sum(len(d) for d, _ in refined))
+    diameters = np.concatenate([d for d, _ in refined])
+    diameter = float(np.median(diameters)) if len(diameters) else rough
+    return SizeEstimate(round(diameter, 2), len(diameters))
 
 
 def _scale(predictor: Predictor, diameter_px: float) -> float:
@@ -112,13 +123,14 @@ def _measure(
     """Return diameters in image pixels, and weights, of the objects in one crop."""
     scale = _scale(predictor, diameter_px)
     tile = read_scaled(image, normaliser, scale, window)
-    instances = predictor.detect(tile, DetectConfig())
+    instances = predictor.detect(tile, DetectConfig(score_threshold=SCORE_THRESHOLD))
     diameters = model_diameters_px(instances)
-    closeness = np.log(np.maximum(diameters, 1e-3) / predictor.target_diameter_px) / PREFERENCE
+    distance = np.log(np.maximum(diameters, 1e-3) / predictor.target_diameter_px) / SPREAD
     # a crop at a fine scale shows few objects, one at a coarse scale many:
     # the square root keeps the many from deciding alone
-    share = 1.0 / math.sqrt(max(len(diameters), 1))
-    return diameters / scale, instances.scores * np.exp(-0.5 * closeness**2) * share
+    share = diameter_px**-FINENESS_POWER / math.sqrt(max(len(diameters), 1))
+    trust = instances.scores**SCORE_POWER * np.exp(-0.5 * distance**2)
+    return diameters / scale, trust * share
 
 
 def model_diameters_px(instances: Instances) -> Array:
@@ -130,14 +142,12 @@ def model_diameters_px(instances: Instances) -> Array:
     return diameters
 
 
-def _weighted_median(found: list[tuple[Array, Array]], target_px: float | None) -> float | None:
-    """Weighted median of diameters; with no target, all objects count alike."""
+def _weighted_median(found: list[tuple[Array, Array]]) -> float | None:
+    """Weighted median of diameters; None if there is no object."""
     diameters = np.concatenate([d for d, _ in found]) if found else np.zeros(0)
     weights = np.concatenate([w for _, w in found]) if found else np.zeros(0)
-    if weights.sum() < (MIN_WEIGHT if target_px is not None else 1e-6):
+    if not weights.any():
         return None
-    if target_px is None:
-        return float(np.median(diameters))
     order = np.argsort(diameters)
     cumulative = np.cumsum(weights[order])
     middle = np.searchsorted(cumulative, cumulative[-1] / 2)

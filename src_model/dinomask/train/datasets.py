@@ -2,7 +2,8 @@
 
 ``DATA/images/NAME.png|tif``, ``DATA/labels/NAME.png|tif`` (integer, 0
 background, 1..N objects) and optionally ``DATA/index.csv`` with the columns
-``name``, ``split`` and ``modality``.
+``name``, ``split`` and ``modality``. Or annotations in COCO's json beside their
+images, see `dinomask.train.coco_data`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import numpy.typing as npt
 
 from dinomask.errors import DataError
 from dinomask.image.source import open_image
+from dinomask.train.coco_data import coco_files, read_coco
+from dinomask.train.coco_masks import CocoLabels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +43,8 @@ class Sample:
     Attributes
     ----------
     name : of the image, without suffix
-    image, labels : files
+    image : file
+    labels : file, or the objects of a COCO json
     split : e.g. ``train``, ``val``; ``all`` without an index
     modality : e.g. ``fluo_small``; the folder's name without an index
     dataset : the folder's name
@@ -48,18 +52,19 @@ class Sample:
 
     name: str
     image: Path
-    labels: Path
+    labels: Path | CocoLabels
     split: str
     modality: str
     dataset: str
 
     def read(self) -> tuple[Array, Array, bool]:
-        """Read both files.
+        """Read image and labels.
 
         Returns
         -------
         image_cyx : shape (C, Y, X), native dtype
-        labels_yx : shape (Y, X), int32
+        labels_yx : shape (Y, X), int32; 0 background, -1 where nobody told objects
+            apart (COCO's crowd regions only)
         is_rgb : whether the channels are colours
 
         Raises
@@ -69,20 +74,11 @@ class Sample:
         InputError
             If a file can't be read.
         """
-        image, labels_image = open_image(self.image), open_image(self.labels)
-        if labels_image.n_channels != 1 or image.shape_yx != labels_image.shape_yx:
-            raise DataError(
-                expected=f"labels of the image's size {image.shape_yx}, one channel",
-                got=f"{labels_image.shape_yx}, {labels_image.n_channels} channels in {self.labels}",
-                remedy="Export the labels at the image's size, as integers in one channel.",
-            )
-        labels = _read_whole(labels_image)[0]
-        if labels.dtype.kind not in "ui" or (labels.size and labels.min() < 0):
-            raise DataError(
-                expected="labels of non-negative integers",
-                got=f"dtype {labels.dtype} in {self.labels}",
-                remedy="Save labels as 16-bit or 32-bit unsigned integers, 0 for background.",
-            )
+        image = open_image(self.image)
+        if isinstance(self.labels, CocoLabels):
+            labels = self.labels.draw(image.shape_yx)
+        else:
+            labels = _read_labels(self.labels, image.shape_yx)
         pixels = _read_whole(image)
         if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
             raise DataError(
@@ -90,7 +86,25 @@ class Sample:
                 got=f"NaN or infinity in {self.image}",
                 remedy="Replace these pixels, for example by the median, and save it again.",
             )
-        return pixels, _fit_ids(labels), image.is_rgb
+        return pixels, labels, image.is_rgb
+
+
+def _read_labels(path: Path, shape_yx: tuple[int, int]) -> Array:
+    labels_image = open_image(path)
+    if labels_image.n_channels != 1 or shape_yx != labels_image.shape_yx:
+        raise DataError(
+            expected=f"labels of the image's size {shape_yx}, one channel",
+            got=f"{labels_image.shape_yx}, {labels_image.n_channels} channels in {path}",
+            remedy="Export the labels at the image's size, as integers in one channel.",
+        )
+    labels = _read_whole(labels_image)[0]
+    if labels.dtype.kind not in "ui" or (labels.size and labels.min() < 0):
+        raise DataError(
+            expected="labels of non-negative integers",
+            got=f"dtype {labels.dtype} in {path}",
+            remedy="Save labels as 16-bit or 32-bit unsigned integers, 0 for background.",
+        )
+    return _fit_ids(labels)
 
 
 def _fit_ids(labels_yx: Array) -> Array:
@@ -112,7 +126,7 @@ def find_samples(folders: Sequence[Path], split: str | None = None) -> list[Samp
 
     Parameters
     ----------
-    folders : each with ``images`` and ``labels``
+    folders : each with ``images`` and ``labels``, or COCO's json (the file or its folder)
     split : only images of this split; None takes all
 
     Raises
@@ -122,7 +136,7 @@ def find_samples(folders: Sequence[Path], split: str | None = None) -> list[Samp
     """
     samples: list[Sample] = []
     for folder in folders:
-        found = _find_in_folder(Path(folder))
+        found = _find_in_folder(Path(folder), split)
         splits = sorted({s.split for s in found})
         kept = [s for s in found if split is None or s.split == split]
         if not kept and splits == [NO_SPLIT] and split is not None:
@@ -137,14 +151,17 @@ def find_samples(folders: Sequence[Path], split: str | None = None) -> list[Samp
     return samples
 
 
-def _find_in_folder(folder: Path) -> list[Sample]:
+def _find_in_folder(folder: Path, split: str | None) -> list[Sample]:
+    if coco_files(folder):
+        return _find_in_coco(folder, split)
     images = _by_stem(folder / "images")
     labels = _by_stem(folder / "labels")
     if not images or not labels:
         raise DataError(
             expected=f"{folder} with the folders 'images' and 'labels'",
             got=f"{len(images)} images and {len(labels)} label images",
-            remedy="Put NAME.png or NAME.tif into images/ and the same NAME into labels/.",
+            remedy="Put NAME.png or NAME.tif into images/ and the same NAME into labels/,"
+            " or a COCO json beside its images.",
         )
     rows = _read_index(folder / "index.csv")
     names = [row["name"] for row in rows] if rows else sorted(images)
@@ -172,6 +189,14 @@ def _find_in_folder(folder: Path) -> list[Sample]:
             folder.name,
         )
         for name in sorted(names)
+    ]
+
+
+def _find_in_coco(data: Path, split: str | None) -> list[Sample]:
+    dataset = data.stem if data.is_file() else data.name
+    return [
+        Sample(i.name, i.path, i.labels, i.split or NO_SPLIT, i.modality or dataset, dataset)
+        for i in sorted(read_coco(data, split), key=lambda i: i.name)
     ]
 
 
@@ -215,7 +240,7 @@ def _read_index(path: Path) -> list[dict[str, str]]:
 
 def equivalent_diameters_px(labels_yx: Array) -> Array:
     """Return each object's diameter of the circle of equal area, in pixels, shape (N,)."""
-    areas = np.bincount(labels_yx.ravel())[1:]
+    areas = np.bincount(labels_yx[labels_yx > 0])[1:]
     diameters: Array = np.sqrt(areas[areas > 0] * 4 / np.pi)
     return diameters
 
@@ -231,21 +256,22 @@ def describe_sources(
 ) -> tuple[dict[str, str], ...]:
     """Name data sets, the number of images taken and their licences, for a manifest.
 
-    The licence is the line that begins with ``Licence:`` in the folder's
-    ``SOURCE.md``, if there is one.
+    The licence is the line that begins with ``Licence:`` in ``SOURCE.md`` of the
+    folder, if there is one.
     """
     return tuple(
         {
             "name": Path(folder).resolve().name,
             "split": split or NO_SPLIT,
             "images": str(len(find_samples([folder], split))),
-            "licence": _licence(Path(folder) / "SOURCE.md"),
+            "licence": _licence(Path(folder)),
         }
         for folder in folders
     )
 
 
-def _licence(path: Path) -> str:
+def _licence(data: Path) -> str:
+    path = (data.parent if data.is_file() else data) / "SOURCE.md"
     if not path.is_file():
         return "not stated"
     lines = path.read_text(encoding="utf-8").splitlines()

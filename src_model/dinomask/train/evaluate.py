@@ -13,6 +13,7 @@ import tifffile
 from dinomask.config import SegmentConfig, as_dict
 from dinomask.errors import OutputError
 from dinomask.image.source import open_image
+from dinomask.measure.coco import ScoredImage, coco_scores, score_instances
 from dinomask.measure.matching import Scores, mean_scores, score_image
 from dinomask.run.predictor import Predictor
 from dinomask.run.progress import OnProgress, Progress
@@ -24,6 +25,8 @@ from dinomask.train.datasets import Sample, median_diameter_px
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from dinomask.instances import Array
 
 SIZE_TOLERANCE = 0.25
 """An estimated diameter within this share of the true median counts as right."""
@@ -37,6 +40,7 @@ class Evaluated:
     ----------
     sample : which image
     scores : against its labels
+    instances : what COCO AP needs of it
     diameter_px, true_diameter_px : used and true median; None without objects
     seconds : for segmenting, without loading the model
     n_px : pixels of the image
@@ -44,6 +48,7 @@ class Evaluated:
 
     sample: Sample
     scores: Scores
+    instances: ScoredImage
     diameter_px: float | None
     true_diameter_px: float | None
     seconds: float
@@ -122,9 +127,11 @@ def _evaluate_one(
         predicted = np.zeros(image.shape_yx, np.uint32)
     if save is not None:
         _save_labels(save / f"{sample.name}.tif", predicted)
+    labels, predicted = leave_out_unsupervised(labels, predicted)
     return Evaluated(
         sample,
         score_image(labels, predicted),
+        score_instances(labels, predicted, result.table),
         result.diameter_px,
         median_diameter_px(labels),
         seconds,
@@ -132,8 +139,32 @@ def _evaluate_one(
     )
 
 
+def leave_out_unsupervised(labels_yx: Array, predicted_yx: Array) -> tuple[Array, Array]:
+    """Drop what can't be judged: pixels of label -1, and the objects found there.
+
+    A predicted object is dropped if more than half of it lies on such pixels.
+
+    Parameters
+    ----------
+    labels_yx : shape (Y, X); 0 background, -1 unsupervised
+    predicted_yx : shape (Y, X), not negative
+
+    Returns
+    -------
+    Both, of non-negative integers; the same arrays where all is supervised
+    """
+    unsupervised = labels_yx < 0
+    if not unsupervised.any():
+        return labels_yx, predicted_yx
+    ids, rows, areas = np.unique(predicted_yx, return_inverse=True, return_counts=True)
+    rows = rows.reshape(predicted_yx.shape)
+    hidden = np.bincount(rows[unsupervised], minlength=len(ids))
+    kept = np.where(2 * hidden > areas, 0, ids)
+    return np.maximum(labels_yx, 0), kept[rows]
+
+
 def summarise(results: Sequence[Evaluated]) -> dict[str, Any]:
-    """Average over images; speed is all pixels over all seconds."""
+    """Average over images; COCO AP pools their objects, speed is all pixels over all seconds."""
     scores = mean_scores(r.scores for r in results)
     at = {round(tau, 2): i for i, tau in enumerate(scores.taus)}
     right = [r.size_right for r in results if r.size_right is not None]
@@ -146,6 +177,7 @@ def summarise(results: Sequence[Evaluated]) -> dict[str, Any]:
         "ap50_95": scores.mean_ap,
         "f1_50": scores.f1[at[0.5]],
         "seg": scores.seg,
+        **coco_scores([r.instances for r in results]).as_dict(),
         "size_within_25pct": sum(right) / len(right) if right else None,
         "px_per_s": sum(r.n_px for r in results) / sum(r.seconds for r in results),
         "median_seconds": statistics.median(r.seconds for r in results),
