@@ -105,6 +105,9 @@ class TrainConfig:
     modality_power: float = 0.5
     """Modalities are drawn in proportion to (number of images) ** this."""
 
+    generated_share: float = 0.0
+    """Share of crops drawn from generated images of many kinds of microscopy, 0 to 1."""
+
     save_every_s: float = 300.0
     """Time between saved states."""
 
@@ -128,6 +131,12 @@ class TrainConfig:
             f"a crop side that is a multiple of {PATCH_PX}, at least {2 * PATCH_PX}",
             self.crop_px,
             "Use 224.",
+        )
+        require(
+            0 <= self.generated_share <= 1,
+            "a share of generated crops from 0 to 1",
+            self.generated_share,
+            "Use 0.3.",
         )
 
     def require_budget(self) -> None:

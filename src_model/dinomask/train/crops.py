@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from dinomask.errors import DataError
 from dinomask.nets.detection import InstanceTargets
 from dinomask.train.augment import AnnotatedImage, Crop, draw_crop
+from dinomask.train.generate import generate_image
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -20,11 +21,16 @@ if TYPE_CHECKING:
     from dinomask.train.datasets import Sample
 
 
+GENERATED_STREAM = 1
+"""Third number of the seed of generated images, apart from the seeds of the crops."""
+
+
 class CropDataset(Dataset[Crop]):
     """Crop number i is drawn from a generator seeded with (seed, i).
 
     So the crops don't depend on the number of worker processes, nor on how
-    often the training was interrupted.
+    often the training was interrupted. A share of them shows generated images,
+    each a new one with a seed of its own; the others stay what they are without.
     """
 
     def __init__(
@@ -48,18 +54,27 @@ class CropDataset(Dataset[Crop]):
     def __getitem__(self, index: int) -> Crop:
         """Draw crop number `index`."""
         row, rng = self._choose(index)
-        config = self.config
-        return draw_crop(
-            self.images[row], config.crop_px, self.target_diameter_px, config.augment, rng
-        )
+        config, scene_rng = self.config, self._scene_rng(index)
+        if scene_rng is None:
+            image = self.images[row]
+        else:
+            image = AnnotatedImage(*generate_image(scene_rng))
+        return draw_crop(image, config.crop_px, self.target_diameter_px, config.augment, rng)
 
     def source(self, index: int) -> str:
         """Return the name of the image that crop number `index` shows."""
+        if self._scene_rng(index) is not None:
+            return f"generated image {index}"
         return self.names[self._choose(index)[0]]
 
     def _choose(self, index: int) -> tuple[int, np.random.Generator]:
         rng = np.random.default_rng((self.config.seed, index))
         return int(rng.choice(len(self.images), p=self.probabilities)), rng
+
+    def _scene_rng(self, index: int) -> np.random.Generator | None:
+        """Return where the generated image of a crop comes from, None if it shows a read one."""
+        rng = np.random.default_rng((self.config.seed, index, GENERATED_STREAM))
+        return rng if rng.random() < self.config.generated_share else None
 
 
 def collate(crops: list[Crop]) -> tuple[Tensor, list[InstanceTargets]]:
