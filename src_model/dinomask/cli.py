@@ -239,7 +239,9 @@ def train(
     split
         Only the images of this split.
     backbone
-        Our tiny one, or a DINOv2 model's name in timm.
+        Our tiny one, or timm's name of a DINOv2, ViT, MAE, CLIP, SAM, Swin, Swin V2, ConvNeXt,
+        ResNet, MobileNetV3, MobileNetV4 or EfficientNet model, e.g. vit_small_patch14_reg4_dinov2,
+        vit_base_patch16_224.mae, convnext_tiny. Tags choose among published weights.
     weights
         Pretrained weights of the backbone: hub, or a .pth or .safetensors file.
     init

@@ -23,9 +23,10 @@ from dinomask.adapt.files import (
 from dinomask.adapt.lora import Adapter, attach, lora_layers, target_pattern
 from dinomask.config import DetectConfig, LoraSettings, ModelConfig
 from dinomask.errors import ModelError, OutputError, SettingsError
-from dinomask.nets.backbone import ViTBackbone, dinov2_names
+from dinomask.nets.backbone import dinov2_names
 from dinomask.nets.catalogue import Manifest
 from dinomask.nets.centermask import CenterMask
+from dinomask.nets.features import ViTBackbone
 from tests.limits import full_disk
 from tests.nets.small import discs, small_config, small_model
 
@@ -184,7 +185,9 @@ def test_ranks_of_single_blocks_keep_the_scale() -> None:
 
 
 def test_names_alike_elsewhere_are_not_adapted() -> None:
-    pattern = target_pattern(LoraSettings(blocks=(1, 11)))
+    pattern = target_pattern(
+        LoraSettings(blocks=(1, 11)), [f"backbone.vit.blocks.{i}" for i in range(12)]
+    )
     for name in ("1.attn.qkv", "11.attn.proj", "1.mlp.fc1", "11.mlp.fc1_g", "1.mlp.fc1_x"):
         assert re.fullmatch(pattern, f"backbone.vit.blocks.{name}")
     for name in (

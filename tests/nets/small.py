@@ -8,9 +8,9 @@ from timm.models.vision_transformer import VisionTransformer
 
 from dinomask.config import ModelConfig
 from dinomask.instances import Instances, paste_probability
-from dinomask.nets.backbone import ViTBackbone
 from dinomask.nets.centermask import CenterMask
 from dinomask.nets.detection import InstanceTargets
+from dinomask.nets.features import ViTBackbone
 
 
 def small_vit(

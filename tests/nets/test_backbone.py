@@ -13,13 +13,9 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from dinomask.errors import ModelError
-from dinomask.nets.backbone import (
-    TINY,
-    ViTBackbone,
-    create_backbone,
-    dinov2_names,
-    load_backbone_weights,
-)
+from dinomask.nets.backbone import TINY, create_backbone, dinov2_names
+from dinomask.nets.backbone_files import load_backbone_weights
+from dinomask.nets.features import ViTBackbone
 from tests.nets.small import small_vit
 
 if TYPE_CHECKING:
@@ -220,8 +216,8 @@ def test_a_missing_file_is_reported(tmp_path: Path) -> None:
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(ModelError, match="vit_giant_patch14_reg4_dinov2"):
-        create_backbone("resnet50")
+    with pytest.raises(ModelError, match=r"resnet50, .*vit_small_patch14_reg4_dinov2"):
+        create_backbone("resnet51")
 
 
 def test_hub_weights_without_a_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ STRIDES_PX = (DETAIL_STRIDE_PX, FINE_STRIDE_PX, *LEVEL_STRIDES_PX)
 def pyramid_of(images: torch.Tensor, seed: int = 0) -> Pyramid:
     """A random pyramid whose backbone sees the mean colour of each patch."""
     torch.manual_seed(seed)
-    network = FeaturePyramid(3, 1, width=8, detail_width=8)
+    network = FeaturePyramid([3], [14.0], width=8, detail_width=8)
     with torch.no_grad():
         return network(images, [torch.nn.functional.avg_pool2d(images, 14)])
 
@@ -78,7 +78,7 @@ def test_a_shift_of_the_image_shifts_every_level_exactly() -> None:
 
 def test_every_parameter_has_a_gradient() -> None:
     torch.manual_seed(0)
-    network = FeaturePyramid(4, 2, width=8, detail_width=8)
+    network = FeaturePyramid([4, 4], [14.0, 14.0], width=8, detail_width=8)
     out = network(torch.rand(1, 3, 56, 56), [torch.rand(1, 4, 4, 4) for _ in range(2)])
     sum((m * torch.randn_like(m)).sum() for m in maps_of(out)).backward()
     assert not [n for n, p in network.named_parameters() if p.grad is None or not p.grad.any()]

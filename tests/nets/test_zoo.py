@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from dinomask.config import ModelConfig
 from dinomask.errors import ModelError, OutputError
@@ -128,7 +129,7 @@ def test_foreign_manifests(copied: Path, text: str) -> None:
 
 
 def test_an_unknown_backbone_in_a_manifest(copied: Path) -> None:
-    rewrite(copied, architecture={"backbone": "resnet50"})
+    rewrite(copied, architecture={"backbone": "resnet51"})
     with pytest.raises(ModelError, match=f"Choose one of: {TINY}"):
         load_model(str(copied))
 
@@ -188,3 +189,12 @@ def test_write_atomically_into_a_file_in_place_of_a_folder(tmp_path: Path) -> No
 def test_architectures_survive_json() -> None:
     config = ModelConfig(n_classes=4, target_diameter_px=20.0)
     assert ModelConfig(**json.loads(json.dumps(dataclasses.asdict(config)))) == config
+
+
+def test_numbers_beyond_half_precision_are_kept_whole(tmp_path: Path) -> None:
+    # as variances of a batch norm can be
+    state = {"large": torch.tensor([1.0, 1e6]), "small": torch.tensor([0.1])}
+    save_checkpoint(tmp_path / "wide", state, Manifest("wide", small_config()))
+    stored = load_file(tmp_path / "wide" / WEIGHTS_FILE)
+    assert torch.equal(stored["large"], state["large"])
+    assert stored["small"].dtype == torch.float16

@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING
 import torch
 
 from dinomask.config import LoraSettings
-from dinomask.errors import SettingsError
+from dinomask.errors import ModelError, SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from peft import LoraConfig
     from peft.tuners.tuners_utils import BaseTunerLayer
     from torch import Tensor, nn
 
     from dinomask.nets.centermask import CenterMask
 
-BLOCKS = "backbone.vit.blocks"
 BACKBONE_PREFIX = "backbone."
 
 LAYER_NAMES = {
@@ -35,8 +35,8 @@ LAYER_NAMES = {
     "fc1": r"mlp\.(?:fc1|fc1_g|fc1_x)",
     "fc2": r"mlp\.fc2",
 }
-"""Names of a block's layers in timm; full paths, so that the patch embedding's
-``proj`` and layers of the heads are never meant."""
+"""Names of a block's layers in timm, in every family that has them; full paths,
+so that the patch embedding's ``proj`` and layers of the heads are never meant."""
 
 
 class Adapter:
@@ -169,28 +169,27 @@ def attach(model: CenterMask, settings: LoraSettings | None = None) -> Adapter:
     ------
     SettingsError
         If a block doesn't exist, or the model has an adapter already.
+    ModelError
+        If the backbone has none of the layers that LoRA should adapt.
     """
     # importing peft takes seconds, since it brings transformers along
-    from peft import LoraConfig, inject_adapter_in_model
+    from peft import inject_adapter_in_model
 
-    settings = _with_blocks(settings or LoraSettings(), len(model.backbone.vit.blocks))
+    paths = [BACKBONE_PREFIX + path for path in model.backbone.block_paths]
+    settings = settings or LoraSettings()
+    if not paths:
+        raise _nothing_to_adapt(model, settings)
+    settings = _with_blocks(settings, len(paths))
+    pattern = target_pattern(settings, paths)
+    if not any(re.fullmatch(pattern, name) for name, _ in model.named_modules()):
+        raise _nothing_to_adapt(model, settings)
     if any(True for _ in lora_layers(model)):
         raise SettingsError(
             expected="a model without an adapter",
             got="one that has LoRA layers",
             remedy="Merge or detach the adapter first.",
         )
-    ranks = {_block_pattern((block,)): rank for block, rank in settings.block_ranks}
-    config = LoraConfig(
-        r=settings.rank,
-        lora_alpha=settings.alpha,  # type: ignore[arg-type]
-        lora_dropout=settings.dropout,
-        target_modules=target_pattern(settings),
-        rank_pattern=ranks,
-        # both patterns change, else a higher rank would mean smaller updates
-        alpha_pattern={k: settings.alpha * rank / settings.rank for k, rank in ranks.items()},
-    )
-    inject_adapter_in_model(config, model)
+    inject_adapter_in_model(_peft_config(settings, paths, pattern), model)
     heads: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():
         is_head = settings.heads and not name.startswith(BACKBONE_PREFIX)
@@ -200,10 +199,17 @@ def attach(model: CenterMask, settings: LoraSettings | None = None) -> Adapter:
     return Adapter(model, settings, heads)
 
 
-def target_pattern(settings: LoraSettings) -> str:
-    """Return the regular expression that fully matches the adapted layers' paths."""
+def target_pattern(settings: LoraSettings, block_paths: Sequence[str]) -> str:
+    """Return the regular expression that fully matches the adapted layers' paths.
+
+    Parameters
+    ----------
+    settings : with `blocks` filled in
+    block_paths : module paths of all blocks, first to last
+    """
+    chosen = "|".join(re.escape(block_paths[block]) for block in settings.blocks or ())
     layers = "|".join(LAYER_NAMES[target] for target in settings.targets)
-    return rf"{_block_pattern(settings.blocks or (), whole=False)}\.(?:{layers})"
+    return rf"(?:{chosen})\.(?:{layers})"
 
 
 def lora_layers(model: nn.Module) -> Iterator[tuple[str, BaseTunerLayer]]:
@@ -215,9 +221,31 @@ def lora_layers(model: nn.Module) -> Iterator[tuple[str, BaseTunerLayer]]:
             yield name, module
 
 
-def _block_pattern(blocks: tuple[int, ...], whole: bool = True) -> str:
-    numbers = "|".join(str(block) for block in blocks)
-    return rf"{re.escape(BLOCKS)}\.(?:{numbers})" + (r"\..*" if whole else "")
+def _peft_config(settings: LoraSettings, paths: Sequence[str], pattern: str) -> LoraConfig:
+    from peft import LoraConfig
+
+    ranks = {rf"{re.escape(paths[block])}\..*": rank for block, rank in settings.block_ranks}
+    return LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,  # type: ignore[arg-type]
+        lora_dropout=settings.dropout,
+        target_modules=pattern,
+        rank_pattern=ranks,
+        # both patterns change, else a higher rank would mean smaller updates
+        alpha_pattern={k: settings.alpha * rank / settings.rank for k, rank in ranks.items()},
+    )
+
+
+def _nothing_to_adapt(model: CenterMask, settings: LoraSettings) -> ModelError:
+    if model.backbone.block_paths:
+        remedy = "Leave the targets out: every kind that the backbone has is then adapted."
+    else:
+        remedy = "Teach the heads or all weights, or choose a transformer or ConvNeXt backbone."
+    return ModelError(
+        expected=f"a backbone with layers for LoRA ({', '.join(settings.targets)})",
+        got=f"{model.config.backbone}, which has none",
+        remedy=remedy,
+    )
 
 
 def _with_blocks(settings: LoraSettings, depth: int) -> LoraSettings:

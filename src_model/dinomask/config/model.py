@@ -18,7 +18,16 @@ class ModelConfig:
     """The architecture of one model; stored in every checkpoint's manifest."""
 
     backbone: str = "dinomask_tiny_patch14_reg4"
-    """Ours, or the name of a DINOv2 model in timm."""
+    """Ours, or timm's name of a DINOv2, ViT, MAE, CLIP, SAM, Swin, ConvNeXt, ResNet,
+    MobileNet or EfficientNet model."""
+
+    patch_px: int | None = None
+    """Side of a transformer's patches in model pixels, 8 to 16 (smaller for small objects);
+    None keeps the backbone's own."""
+
+    feature_blocks: tuple[int, ...] | None = None
+    """Transformer blocks that feed the pyramid, counted from 0; None takes four, evenly
+    spaced. Blocks after the last one are left out."""
 
     n_classes: int = 1
     """Object classes C >= 1."""
@@ -48,6 +57,16 @@ class ModelConfig:
     """Units of MaskIoU's hidden layers."""
 
     def __post_init__(self) -> None:
+        if self.feature_blocks is not None:
+            # JSON has no tuples
+            object.__setattr__(self, "feature_blocks", tuple(self.feature_blocks))
+        require(self.feature_blocks != (), "at least one feature block", (), "Use None for four.")
+        require(
+            self.patch_px is None or 8 <= self.patch_px <= 16,
+            "patches of 8 to 16 px",
+            self.patch_px,
+            "Use None for the backbone's own.",
+        )
         require(self.n_classes >= 1, "at least one class", self.n_classes, "Use 1.")
         require(self.mask_px % 4 == 0, "a mask side divisible by 4", self.mask_px, "Use 28.")
 

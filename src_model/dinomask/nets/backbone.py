@@ -1,101 +1,131 @@
-"""Backbones: a Vision Transformer in the DINOv2 arrangement, through timm.
+"""Backbones by name: our own arrangement, and timm's networks of every family.
 
-Architecture: Oquab et al., "DINOv2", arXiv 2304.07193; registers: Darcet et
-al., arXiv 2309.16588. Layers and weight conversion are timm's.
+Layers and weight conversion are timm's; the papers stand in `dinomask.nets.families`.
 """
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import timm
-import torch
-from safetensors.torch import load_file
-from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
-from torch import Tensor, nn
+from torch import nn
 
-from dinomask.config import PATCH_PX
+from dinomask.config import PATCH_PX, ModelConfig
 from dinomask.errors import ModelError
+from dinomask.nets.backbone_files import load_backbone_weights, message_lines
+from dinomask.nets.families import FAMILIES, Family, create_network, find_family
+from dinomask.nets.features import Backbone, ViTBackbone
+from dinomask.nets.resampled import ResampledBackbone
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any
+    from collections.abc import Sequence
+
+    from timm.models.vision_transformer import VisionTransformer
 
 TINY = "dinomask_tiny_patch14_reg4"
 """Our own arrangement: ViT of width 192, depth 12, patch 14, 4 registers."""
 
-N_FEATURES = 4
-"""Feature maps taken from evenly spaced blocks."""
+DINOV2 = FAMILIES[0]
 
 
 def dinov2_names() -> list[str]:
-    """Return the names `create_backbone` accepts: ours and timm's DINOv2 models."""
+    """Return the names in the DINOv2 arrangement: ours and timm's."""
     return [TINY, *timm.list_models("vit_*_dinov2")]
 
 
-class ViTBackbone(nn.Module):
-    """A timm ViT seen as a dense feature extractor.
-
-    Attributes
-    ----------
-    width : channels D of a feature map
-    stride_px : 14
-    mean, std : shape (3,); how the weights expect their input normalised
-    """
-
-    stride_px = PATCH_PX
-
-    def __init__(self, vit: VisionTransformer) -> None:
-        super().__init__()
-        self.vit = vit
-        self.width: int = vit.embed_dim
-        depth = len(vit.blocks)
-        n = min(N_FEATURES, depth)
-        self.indices = [round((i + 1) * depth / n) - 1 for i in range(n)]
-        config = cast("Mapping[str, Any]", getattr(vit, "pretrained_cfg", None) or {})
-        self.mean: tuple[float, ...] = tuple(config.get("mean", (0.485, 0.456, 0.406)))
-        self.std: tuple[float, ...] = tuple(config.get("std", (0.229, 0.224, 0.225)))
-
-    def forward(self, images: Tensor) -> list[Tensor]:
-        """Return feature maps of evenly spaced blocks, first to last.
-
-        Parameters
-        ----------
-        images : shape (B, 3, H, W), normalised by `mean` and `std`; H and W
-            multiples of 14
-
-        Returns
-        -------
-        up to 4 tensors of shape (B, D, H / 14, W / 14)
-        """
-        maps = self.vit.forward_intermediates(
-            images, indices=self.indices, norm=True, intermediates_only=True
-        )
-        return cast("list[Tensor]", maps)
+def backbone_of(config: ModelConfig, weights: str | Path | None = None) -> Backbone:
+    """Build the backbone of an architecture; see `create_backbone`."""
+    return create_backbone(
+        config.backbone,
+        weights,
+        patch_px=config.patch_px,
+        feature_blocks=config.feature_blocks,
+    )
 
 
-def create_backbone(name: str, weights: str | Path | None = None) -> ViTBackbone:
+def create_backbone(
+    name: str,
+    weights: str | Path | None = None,
+    *,
+    patch_px: int | None = None,
+    feature_blocks: Sequence[int] | None = None,
+) -> Backbone:
     """Build a backbone and optionally load pretrained weights.
 
     Parameters
     ----------
-    name : `TINY` or a DINOv2 name of timm, e.g. ``vit_small_patch14_reg4_dinov2``
+    name : `TINY` or timm's name of a network of one of the `FAMILIES`, with or
+        without a tag of its weights, e.g. ``vit_base_patch16_224.mae``
     weights : None for random weights; ``"hub"`` to download the published ones;
-        or a file: Meta's ``.pth`` or safetensors, in Meta's or timm's naming
+        or a file: ``.pth`` or safetensors, in the authors' or timm's naming
+    patch_px : side of the patches in model pixels, to which the patch embedding
+        is resampled; None keeps the network's own
+    feature_blocks : blocks that give feature maps; None takes four
 
     Raises
     ------
     ModelError
-        If the name is unknown, or the weights are missing or do not fit.
+        If the name is unknown, the weights are missing or do not fit, or an
+        option is not one of the family's.
     """
-    if name not in dinov2_names():
+    family = DINOV2 if name == TINY else _family_of(name)
+    if patch_px is not None and not family.any_patch:
+        raise ModelError(
+            expected="a transformer of one resolution for patches of a chosen size",
+            got=f"{name!r} with patches of {patch_px} px",
+            remedy="Leave the patch size out, or choose a DINOv2, ViT, MAE or CLIP model.",
+        )
+    settings: dict[str, Any] = {} if patch_px is None else {"patch_size": patch_px}
+    network = _create(name, family, weights == "hub", settings)
+    if weights is not None and weights != "hub":
+        load_backbone_weights(network, Path(weights))
+    return adapt_network(
+        network, family, own_pixels=patch_px is not None, feature_blocks=feature_blocks
+    )
+
+
+def adapt_network(
+    network: nn.Module,
+    family: Family,
+    *,
+    own_pixels: bool = False,
+    feature_blocks: Sequence[int] | None = None,
+) -> Backbone:
+    """Wrap a network of timm in the adapter that brings its maps onto the pyramid's grid.
+
+    DINOv2 at its own patch of 14 px is on that grid already.
+
+    Raises
+    ------
+    ModelError
+        If feature blocks were chosen that the network doesn't have.
+    """
+    if family is DINOV2:
+        vit = cast("VisionTransformer", network)
+        # pooled-output parameters that a dense feature extractor never uses
+        vit.head = nn.Identity()
+        if vit.patch_embed.patch_size == (PATCH_PX, PATCH_PX):
+            return ViTBackbone(vit, feature_blocks)
+    return ResampledBackbone(network, feature_blocks, own_pixels=own_pixels, centred=family.centred)
+
+
+def _family_of(name: str) -> Family:
+    family = find_family(name)
+    if family is None:
+        known = [TINY, *(n for n in timm.list_models() if find_family(n))]
+        close = difflib.get_close_matches(name, known, n=3)
+        examples = [TINY, *dict.fromkeys([*close, *(f.example for f in FAMILIES)])]
         raise ModelError(
             expected="the name of a backbone",
             got=f"{name!r}",
-            remedy=f"Choose one of: {', '.join(dinov2_names())}.",
+            remedy=f"Choose one of: {', '.join(examples)}, or another size of these in timm.",
         )
-    from_hub = weights == "hub"
+    return family
+
+
+def _create(name: str, family: Family, from_hub: bool, settings: dict[str, Any]) -> nn.Module:
     if name == TINY:
         if from_hub:
             raise ModelError(
@@ -105,93 +135,19 @@ def create_backbone(name: str, weights: str | Path | None = None) -> ViTBackbone
             )
         # LayerScale starts at 0.3 and not at DINOv2's 1e-5, with which a
         # network trained from scratch hardly uses its blocks at first
-        vit = _create_vit(
-            "vit_small_patch14_reg4_dinov2",
-            embed_dim=192,
-            num_heads=3,
-            init_values=0.3,
+        ours: dict[str, Any] = {"embed_dim": 192, "num_heads": 3, "init_values": 0.3}
+        return create_network("vit_small_patch14_reg4_dinov2", family, **ours, **settings)
+    if from_hub and not timm.is_model_pretrained(name):
+        raise ModelError(
+            expected="a backbone with published weights",
+            got=f"{name!r}",
+            remedy=f"Choose another, e.g. {family.example}, or leave out the weights.",
         )
-    else:
-        vit = _create_published(name, from_hub)
-    if weights is not None and not from_hub:
-        load_backbone_weights(vit, Path(weights))
-    # pooled-output parameters that a dense feature extractor never uses
-    vit.head = nn.Identity()
-    return ViTBackbone(vit)
-
-
-def _create_vit(name: str, **settings: Any) -> VisionTransformer:
-    model = timm.create_model(name, img_size=448, dynamic_img_size=True, **settings)
-    return cast("VisionTransformer", model)
-
-
-def _create_published(name: str, from_hub: bool) -> VisionTransformer:
     try:
-        return _create_vit(name, pretrained=from_hub)
+        return create_network(name, family, pretrained=from_hub, **settings)
     except OSError as error:
         raise ModelError(
             expected=f"to download the weights of {name}",
-            got=_lines(error)[0],
+            got=message_lines(error)[0],
             remedy="Check the connection, or download the file and give its path.",
         ) from error
-
-
-def load_backbone_weights(vit: VisionTransformer, path: Path) -> None:
-    """Load weights in Meta's or timm's naming into a ViT, position grid resampled.
-
-    Raises
-    ------
-    ModelError
-        If the file is missing, unreadable or of another architecture.
-    """
-    state = _read_state(path)
-    try:
-        missing, unexpected = vit.load_state_dict(checkpoint_filter_fn(state, vit), strict=False)
-    except Exception as error:
-        # what a foreign table makes the conversion stumble over can't be listed
-        raise ModelError(
-            expected="weights of the chosen backbone",
-            got=f"{path.name}: {_lines(error)[-1]}",
-            remedy="Choose the backbone that the file was made for.",
-        ) from error
-    strangers = [k for k in unexpected if not k.startswith("head")]
-    absent = [k for k in missing if not k.startswith("head")]
-    if absent or strangers:
-        raise ModelError(
-            expected="weights of the chosen backbone",
-            got=f"{path.name} with {len(absent)} missing and {len(strangers)} unknown tensors"
-            f" (e.g. {(absent + strangers)[0]})",
-            remedy="Choose the backbone that the file was made for.",
-        )
-
-
-def _lines(error: Exception) -> list[str]:
-    """Return an error's message in lines; its kind where it has no message."""
-    return [line.strip(" \t.") for line in str(error).splitlines()] or [type(error).__name__]
-
-
-def _read_state(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise ModelError(
-            expected="a weights file",
-            got=f"no file at {path}",
-            remedy="Check the path, or use 'hub' to download.",
-        )
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        # weights_only: nothing in a downloaded file is ever executed
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ModelError(
-            expected="a safetensors file or Meta's .pth of tensors",
-            got=f"{path.name}: {_lines(error)[0]}",
-            remedy="Download the file again.",
-        ) from error
-    if not isinstance(state, dict):
-        raise ModelError(
-            expected="a table of tensors",
-            got=f"{path.name} with a {type(state).__name__}",
-            remedy="Give the file of weights as published.",
-        )
-    return state

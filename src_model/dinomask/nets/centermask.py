@@ -6,6 +6,7 @@ image → backbone → pyramid → FCOS boxes → SAG-Mask → MaskIoU → insta
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from torchvision.ops import batched_nms, box_iou
 
 from dinomask.config import DetectConfig, ModelConfig
-from dinomask.nets.backbone import ViTBackbone, create_backbone
+from dinomask.nets.backbone import backbone_of
 from dinomask.nets.detection import (
     DensePredictions,
     FCOSHead,
@@ -29,6 +30,9 @@ from dinomask.nets.masks import (
     mask_targets,
 )
 from dinomask.nets.pyramid import FeaturePyramid, Pyramid
+
+if TYPE_CHECKING:
+    from dinomask.nets.features import Backbone
 
 ROI_CHUNK = 256
 """RoIs that go through the mask head at once, to bound memory."""
@@ -58,7 +62,7 @@ class Detections:
 
 
 class CenterMask(nn.Module):
-    """DINOv2 backbone, feature pyramid, FCOS, SAG-Mask and MaskIoU.
+    """Backbone, feature pyramid, FCOS, SAG-Mask and MaskIoU.
 
     Inputs are tiles of shape (B, 3, H, W) with values around 0 to 1 (from
     `dinomask.image.normalise`), H and W multiples of 14, in which objects have
@@ -68,13 +72,13 @@ class CenterMask(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, config: ModelConfig, backbone: ViTBackbone | None = None) -> None:
+    def __init__(self, config: ModelConfig, backbone: Backbone | None = None) -> None:
         super().__init__()
         self.config = config
-        self.backbone = backbone or create_backbone(config.backbone)
+        self.backbone = backbone or backbone_of(config)
         self.pyramid = FeaturePyramid(
-            self.backbone.width,
-            len(self.backbone.indices),
+            self.backbone.widths,
+            self.backbone.strides_px,
             config.pyramid_width,
             config.detail_width,
         )

@@ -11,11 +11,15 @@ don't depend on what else is in the tile.
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from timm.layers import LayerNorm2d
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 STEM_WIDTH = 48
 """Channels of the stem at stride 2."""
@@ -68,6 +72,10 @@ def _halve(c_in: int, c_out: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(c_in, c_out, 2, stride=2), LayerNorm2d(c_out), nn.GELU())
 
 
+def _project(c_in: int, c_out: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(c_in, c_out, 1), LayerNorm2d(c_out))
+
+
 class DetailStem(nn.Module):
     """Convolutions on the pixels: strides 2, 3.5, 7 and 14."""
 
@@ -95,20 +103,36 @@ class DetailStem(nn.Module):
 
 
 class FeaturePyramid(nn.Module):
-    """Fuses a backbone's maps at stride 14 with the detail stem, top down.
+    """Fuses a backbone's maps with the detail stem, top down.
+
+    The maps of one stride are joined and projected by a 1×1 convolution, as in
+    a feature pyramid network (Lin et al., arXiv 1612.03144).
 
     Parameters
     ----------
-    backbone_width, n_features : channels and number of the backbone's maps
+    backbone_widths, backbone_strides_px : channels and stride of each of the
+        backbone's maps; strides 3.5, 7 and 14, the last at least once
     width : channels C of the detection levels
     detail_width : channels C' of the fine level
     """
 
-    def __init__(self, backbone_width: int, n_features: int, width: int, detail_width: int) -> None:
+    def __init__(
+        self,
+        backbone_widths: Sequence[int],
+        backbone_strides_px: Sequence[float],
+        width: int,
+        detail_width: int,
+    ) -> None:
         super().__init__()
+        joined = {FINE_STRIDE_PX: 0, **dict.fromkeys(LEVEL_STRIDES_PX[:2], 0)}
+        for channels, stride in zip(backbone_widths, backbone_strides_px, strict=True):
+            joined[stride] += channels
+        self.backbone_strides_px = tuple(backbone_strides_px)
         self.stem = DetailStem(detail_width, width)
-        self.lateral = nn.Sequential(
-            nn.Conv2d(backbone_width * n_features, width, 1), LayerNorm2d(width)
+        self.lateral = _project(joined[14.0], width)
+        self.lateral_7 = _project(joined[7.0], width) if joined[7.0] else None
+        self.lateral_fine = (
+            _project(joined[FINE_STRIDE_PX], detail_width) if joined[FINE_STRIDE_PX] else None
         )
         self.up_to_7 = nn.ConvTranspose2d(width, width, 2, stride=2)
         self.up_to_fine = nn.ConvTranspose2d(width, detail_width, 2, stride=2)
@@ -123,10 +147,18 @@ class FeaturePyramid(nn.Module):
         Parameters
         ----------
         images : shape (B, 3, H, W), as the backbone saw them
-        features : maps of shape (B, D, H / 14, W / 14)
+        features : the backbone's maps, of shapes (B, D, H / s, W / s)
         """
         detail, fine, at_7, at_14 = self.stem(images)
-        at_14 = self.out_14(at_14 + self.lateral(torch.cat(features, dim=1)))
+        at_14 = self.out_14(at_14 + self.lateral(self._join(features, 14.0)))
+        if self.lateral_7 is not None:
+            at_7 = at_7 + self.lateral_7(self._join(features, 7.0))
         at_7 = self.out_7(at_7 + self.up_to_7(at_14))
+        if self.lateral_fine is not None:
+            fine = fine + self.lateral_fine(self._join(features, FINE_STRIDE_PX))
         fine = self.out_fine(fine + self.up_to_fine(at_7))
         return Pyramid(detail, fine, (at_7, at_14, self.out_28(at_14)))
+
+    def _join(self, features: list[Tensor], stride_px: float) -> Tensor:
+        pairs = zip(features, self.backbone_strides_px, strict=True)
+        return torch.cat([maps for maps, stride in pairs if stride == stride_px], dim=1)

@@ -116,12 +116,18 @@ def save_checkpoint(folder: Path, state: dict[str, torch.Tensor], manifest: Mani
     -------
     the manifest with the weights' hash
     """
-    half = {k: v.detach().to("cpu", torch.float16).contiguous() for k, v in state.items()}
-    payload = save(half, metadata={"format": "pt"})
+    payload = save({k: _compact(v) for k, v in state.items()}, metadata={"format": "pt"})
     manifest = dataclasses.replace(manifest, weights_sha256=hashlib.sha256(payload).hexdigest())
     text = json.dumps(dataclasses.asdict(manifest), indent=2) + "\n"
     write_together({folder / WEIGHTS_FILE: payload, folder / MANIFEST_FILE: text.encode()})
     return manifest
+
+
+def _compact(value: torch.Tensor) -> torch.Tensor:
+    value = value.detach().cpu().contiguous()
+    half = value.half()
+    # variances of a batch norm can lie beyond the range of half precision
+    return half if torch.isfinite(half).all() else value
 
 
 def write_atomically(path: Path, payload: bytes) -> None:

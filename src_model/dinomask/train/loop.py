@@ -12,7 +12,7 @@ import torch
 
 from dinomask.config import ModelConfig, TrainConfig, as_dict
 from dinomask.errors import ModelError, OutputError
-from dinomask.nets.backbone import create_backbone
+from dinomask.nets.backbone import backbone_of
 from dinomask.nets.centermask import CenterMask
 from dinomask.nets.detection import InstanceTargets
 from dinomask.nets.zoo import (
@@ -156,7 +156,7 @@ def _prepare(
             )
     else:
         architecture = architecture or ModelConfig()
-        backbone = create_backbone(architecture.backbone, None if resume else backbone_weights)
+        backbone = backbone_of(architecture, None if resume else backbone_weights)
         model = CenterMask(architecture, backbone)
     model.train()
     state = TrainingState(model, {}, _optimiser(model, config))
