@@ -105,7 +105,7 @@ def say_model(manifest: Manifest) -> str:
 def _say_backbone(name: str) -> str:
     words = name.split("_")
     size = next((w for w in words if w in _BACKBONE_SIZES), None)
-    if size is None:
+    if size is None or words[0] not in ("dinomask", "vit"):
         return name
     family = "DINOv2 vision transformer" if "dinov2" in name else "vision transformer"
     return f"{size.capitalize()} {family}"

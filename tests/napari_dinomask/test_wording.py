@@ -69,6 +69,11 @@ def test_model_is_described_by_its_size_and_training_data() -> None:
     assert say_model(manifest) == "Tiny vision transformer · trained on dsb2018"
 
 
+@pytest.mark.parametrize("backbone", ["swin_tiny_patch4_window7_224", "convnext_tiny", "resnet18"])
+def test_other_backbones_go_by_their_names(backbone: str) -> None:
+    assert say_model(Manifest("mine", ModelConfig(backbone=backbone))) == backbone
+
+
 def test_a_finding_gives_no_hints_for_the_command_line() -> None:
     finding = Finding("warning", "Nothing was found.", "Give a size (--diameter PX).")
     assert say_finding(finding) == "Nothing was found. <i>Give a size.</i>"
