@@ -201,3 +201,9 @@ def test_ctrl_c_stops_within_seconds_and_the_run_can_go_on(tmp_path, sample_nucl
     assert process.returncode == 130
     assert not out.exists()
     assert list(records.glob("*/*.npz"))
+
+
+def test_brackets_in_names_are_printed_as_they_are(capsys, tmp_path):
+    code, text = run(capsys, "segment", tmp_path / "well[red]_[1].tif", "-o", tmp_path / "o.tif")
+    assert code == 2
+    assert "well[red]_[1].tif" in text

@@ -6,95 +6,48 @@ here imports torch before a command runs, so that help comes at once.
 
 from __future__ import annotations
 
-import json
-import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, CycloptsError, Parameter
-from rich.console import Console
 from rich.table import Table
 
 import dinomask
-from dinomask.config import (
-    AugmentConfig,
-    DetectConfig,
-    ModelConfig,
-    NormaliseConfig,
-    SegmentConfig,
-    TileConfig,
-    TrainConfig,
+from dinomask.cli_options import (
+    SEGMENT_DEFAULTS,
+    TRAIN_DEFAULTS,
+    JsonPath,
+    SegmentOptions,
+    TrainOptions,
+    check_report,
+    complain,
+    err_console,
+    option_name,
+    out_console,
+    parse_plane,
+    require_data,
+    say,
+    warn,
+    write_report,
 )
-from dinomask.errors import CancelledError, DinomaskError, OutputError, SettingsError
+from dinomask.config import ModelConfig
+from dinomask.errors import CancelledError, DinomaskError, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from dinomask.image.doctor import Finding
-
 EXIT_BAD_INPUT = 2
 EXIT_CANCELLED = CancelledError.exit_code
-
-for _config in (AugmentConfig, DetectConfig, NormaliseConfig, TileConfig):
-    # nested settings become options of their own: --tile, not --tiles.tile-px
-    Parameter(name="*")(_config)
-
-
-def _option_name(field: str) -> str:
-    """Name an option like its field, without the unit: diameter_px is --diameter."""
-    return re.sub(r"_(px|s|um|pct)$", "", field).replace("_", "-")
-
 
 app = App(
     name="dinomask",
     help="Segment cells in microscopy images of any kind and size.",
     version=dinomask.__version__,
-    default_parameter=Parameter(name_transform=_option_name, negative=(), consume_multiple=True),
+    default_parameter=Parameter(name_transform=option_name, negative=(), consume_multiple=True),
 )
 models_app = App(name="models", help="List models, or tell about one.")
 app.command(models_app)
-
-out_console = Console()
-err_console = Console(stderr=True)
-
-SEGMENT_DEFAULTS = SegmentConfig()
-TRAIN_DEFAULTS = TrainConfig()
-Settings = Annotated[SegmentConfig, Parameter(name="*")]
-JsonPath = Annotated[Path | None, Parameter(name="--json")]
-
-
-def _plane(items: Sequence[str]) -> dict[str, int]:
-    plane = {}
-    for item in items:
-        axis, _, index = item.partition("=")
-        if axis not in ("t", "z") or not index.isdigit():
-            raise SettingsError(
-                expected="--plane t=INDEX or z=INDEX, counted from 0",
-                got=repr(item),
-                remedy="For the sixth plane of a stack: --plane z=5.",
-            )
-        plane[axis] = int(index)
-    return plane
-
-
-def _tell(findings: Sequence[Finding]) -> None:
-    for finding in findings:
-        if finding.severity != "info":
-            err_console.print(
-                f"[yellow]{finding.severity}:[/] {finding.what} {finding.remedy}",
-                highlight=False,
-                soft_wrap=True,
-            )
-
-
-def _write_json(path: Path | None, report: dict[str, Any]) -> None:
-    if path is None:
-        return
-    from dinomask.tiles.outputs import replacing
-
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(report, indent=2, default=str) + "\n", encoding="utf-8")
 
 
 @app.command
@@ -103,7 +56,7 @@ def segment(
     /,
     *,
     output: Annotated[Path, Parameter(name=["-o", "--output"])],
-    config: Settings = SEGMENT_DEFAULTS,
+    config: SegmentOptions = SEGMENT_DEFAULTS,
     axes: str | None = None,
     plane: tuple[str, ...] = (),
     engine: Literal["serial"] = "serial",
@@ -141,39 +94,27 @@ def segment(
     from dinomask.run.segment import segment as run
     from dinomask.terminal import ProgressBar
 
-    source = open_image(image, axes=axes, channels=config.channels, plane=_plane(plane))
-    _check_report(json)
+    source = open_image(image, axes=axes, channels=config.channels, plane=parse_plane(plane))
+    check_report(json)
     with ProgressBar(err_console) as bar:
         result = run(
             source, output, config, overwrite=overwrite, restart=not resume, on_progress=bar
         )
-    _tell(result.findings)
+    warn(result.findings)
     if overlay is not None:
         write_overlay(source, result.stitched, overlay)
-    _write_json(json, result.report)
+    write_report(json, result.report)
     size = f"at {result.diameter_px:g} px, " if result.diameter_px else ""
     seconds = sum(result.report["timings_s"].values())
-    out_console.print(
-        f"{len(result.table)} objects {size}{seconds:.1f} s → {output}", highlight=False
-    )
+    say(f"{len(result.table)} objects {size}{seconds:.1f} s → {output}")
     return 0
-
-
-def _check_report(path: Path | None) -> None:
-    """Refuse a report that can't be written before the work and not after it."""
-    if path is not None and not path.parent.is_dir():
-        raise OutputError(
-            expected="a folder that exists for --json",
-            got=str(path.parent),
-            remedy="Create it first, or choose another place.",
-        )
 
 
 @app.command
 def evaluate(
     *data: Path,
     split: str | None = None,
-    config: Settings = SEGMENT_DEFAULTS,
+    config: SegmentOptions = SEGMENT_DEFAULTS,
     save: Path | None = None,
     json: JsonPath = None,
 ) -> int:
@@ -195,30 +136,20 @@ def evaluate(
     from dinomask.train.datasets import find_samples
     from dinomask.train.evaluate import evaluate as run
 
-    _check_report(json)
-    samples = find_samples(_folders(data), split)
+    check_report(json)
+    samples = find_samples(require_data(data), split)
     with ProgressBar(err_console) as bar:
         report = run(samples, config, save=save, on_progress=bar)
-    _write_json(json, report)
+    write_report(json, report)
     out_console.print(accuracy_table(report))
     return 0
-
-
-def _folders(data: Sequence[Path]) -> list[Path]:
-    if not data:
-        raise SettingsError(
-            expected="at least one folder of annotated images",
-            got="none",
-            remedy="Give a folder that has images/ and labels/, or a COCO json.",
-        )
-    return list(data)
 
 
 @app.command
 def train(
     *data: Path,
     out: Path,
-    config: Annotated[TrainConfig, Parameter(name="*")] = TRAIN_DEFAULTS,
+    config: TrainOptions = TRAIN_DEFAULTS,
     split: str | None = None,
     backbone: str | None = None,
     weights: str | None = None,
@@ -260,8 +191,8 @@ def train(
     from dinomask.train.generate import describe_generated
     from dinomask.train.loop import train as run
 
-    _check_report(json)
-    folders = _folders(data)
+    check_report(json)
+    folders = require_data(data)
     samples = find_samples(folders, split)
     architecture = ModelConfig(backbone=backbone) if backbone else None
     sources = describe_sources(folders, split) + describe_generated(config.generated_share)
@@ -280,11 +211,8 @@ def train(
             on_step=bar,
         )
     report = {"training": manifest.training, "machine": machine(), "losses": bar.losses}
-    _write_json(json, {"dinomask_version": dinomask.__version__, **report})
-    out_console.print(
-        f"{manifest.training['steps']} steps, {manifest.training['minutes']} min → {out}",
-        highlight=False,
-    )
+    write_report(json, {"dinomask_version": dinomask.__version__, **report})
+    say(f"{manifest.training['steps']} steps, {manifest.training['minutes']} min → {out}")
     return 0
 
 
@@ -350,7 +278,7 @@ def doctor(
         from dinomask.run.report import machine
 
         for key, value in machine().items():
-            out_console.print(f"{key:10} {value}", highlight=False)
+            say(f"{key:10} {value}")
         return 0
     if image is None:
         raise SettingsError(
@@ -360,15 +288,11 @@ def doctor(
         )
     from dinomask.image import describe, examine, open_image, require_usable
 
-    source = open_image(image, axes=axes, plane=_plane(plane))
-    out_console.print(describe(source), highlight=False)
+    source = open_image(image, axes=axes, plane=parse_plane(plane))
+    say(describe(source))
     findings = examine(source)
     for finding in findings:
-        out_console.print(
-            f"{finding.severity}: {finding.what} {finding.remedy}",
-            highlight=False,
-            soft_wrap=True,
-        )
+        say(f"{finding.severity}: {finding.what} {finding.remedy}")
     require_usable(findings)
     return 0
 
@@ -378,11 +302,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         code = app(arguments, exit_on_error=False, print_error=False, error_console=err_console)
     except DinomaskError as error:
-        err_console.print(f"[red]error:[/] {error}", highlight=False, soft_wrap=True)
+        complain("error", str(error))
         code = error.exit_code
     except CycloptsError as error:
-        err_console.print(f"[red]error:[/] {error}", highlight=False, soft_wrap=True)
-        err_console.print("See: dinomask --help", highlight=False)
+        complain("error", f"{error} See: dinomask --help")
         code = EXIT_BAD_INPUT
     except KeyboardInterrupt:
         err_console.print("cancelled; run the same command again to go on")
