@@ -24,8 +24,9 @@ from dinomask.run.size import estimate_diameter
 from dinomask.tiles.ledger import Ledger
 from dinomask.tiles.outputs import check_output, ledger_path
 from dinomask.tiles.plan import TilePlan, owned, plan_tiles
-from dinomask.tiles.render import render_image, write_labels
+from dinomask.tiles.render import render_image
 from dinomask.tiles.stitch import Stitched, stitch
+from dinomask.tiles.write import write_labels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

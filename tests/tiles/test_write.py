@@ -16,7 +16,8 @@ from ome_zarr_models.v05 import ImageLabel
 
 from dinomask.errors import CancelledError, OutputError
 from dinomask.tiles.outputs import check_output, ledger_path, table_path
-from dinomask.tiles.render import render_image, write_labels
+from dinomask.tiles.render import render_image
+from dinomask.tiles.write import write_labels
 from tests.tiles.scenes import planted_disks
 from tests.tiles.test_render import as_stitched
 
