@@ -35,6 +35,18 @@ if TYPE_CHECKING:
 
 THRESHOLDS = tuple(round(0.3 + 0.05 * i, 2) for i in range(10))
 
+COLUMNS = {
+    "images": "images",
+    "objects": "objects",
+    "ap50": "AP@0.5",
+    "ap75": "AP@0.75",
+    "ap90": "AP@0.9",
+    "ap50_95": "AP@0.5:0.95",
+    "seg": "SEG",
+    "coco_ap": "COCO AP",
+    "size_within_25pct": "size ±25 %",
+}
+
 CARD = """# {name}
 
 {what}
@@ -45,6 +57,7 @@ CARD = """# {name}
 | parameters | {parameters:.1f} M, half precision |
 | trained on | {data} |
 | training | {training} |
+| to repeat it | `{recipe}` (a time budget: another machine takes another number of steps) |
 | licence of the weights | {licence} |
 | score threshold | {threshold} |
 | weights | sha256 `{sha256}` |
@@ -97,14 +110,18 @@ def choose_threshold(samples: Sequence[Sample], model: str) -> float:
     return float(THRESHOLDS[int(means.argmax())])
 
 
+def accuracy_lines(report: dict) -> str:
+    """Lay out an evaluation as a Markdown table, the mean last."""
+    lines = ["| modality | " + " | ".join(COLUMNS.values()) + " |"]
+    lines.append("|---" * (len(COLUMNS) + 1) + "|")
+    for name, row in [*report["modalities"].items(), ("**mean**", report["mean"])]:
+        values = [row[c] if isinstance(row[c], int) else f"{row[c]:.3f}" for c in COLUMNS]
+        lines.append(f"| {name} | " + " | ".join(map(str, values)) + " |")
+    return "\n".join(lines)
+
+
 def write_card(folder: Path, manifest: Manifest, report: dict, command: str) -> None:
     """Write MODEL_CARD.md from the manifest and an evaluation."""
-    columns = ("images", "objects", "ap50", "ap75", "ap90", "ap50_95", "seg", "size_within_25pct")
-    heads = ("images", "objects", "AP@0.5", "AP@0.75", "AP@0.9", "AP@0.5:0.95", "SEG", "size ±25 %")
-    lines = ["| modality | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
-    for name, row in [*report["modalities"].items(), ("**mean**", report["mean"])]:
-        values = [row[c] if isinstance(row[c], int) else f"{row[c]:.3f}" for c in columns]
-        lines.append(f"| {name} | " + " | ".join(map(str, values)) + " |")
     architecture = manifest.architecture
     model = Predictor.load(SegmentConfig(model=str(folder), threads=1)).model
     training = manifest.training
@@ -122,11 +139,13 @@ def write_card(folder: Path, manifest: Manifest, report: dict, command: str) -> 
         training=f"from random weights, {training['steps']} steps, {training['crops']} crops of"
         f" {training['settings']['crop_px']} px, {training['minutes']} minutes on"
         f" {threads} CPU thread{'s' if threads != 1 else ''}",
+        recipe=f"dinomask train {' '.join(d['name'] for d in manifest.trained_on)} --split train"
+        f" --minutes {training['settings']['minutes']:g} --threads {threads} --out {manifest.name}",
         licence=manifest.licence,
         threshold=manifest.score_threshold,
         sha256=manifest.weights_sha256,
         command=command,
-        table="\n".join(lines),
+        table=accuracy_lines(report),
         n_phase=next((d["images"] for d in manifest.trained_on if d["name"] == "usiigaci"), "0"),
     )
     write_atomically(folder / "MODEL_CARD.md", text.encode())
