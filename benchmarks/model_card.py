@@ -25,7 +25,7 @@ from dinomask.measure.matching import average_precision
 from dinomask.nets.zoo import MANIFEST_FILE, Manifest, read_manifest, write_atomically
 from dinomask.run.predictor import Predictor
 from dinomask.run.segment import segment
-from dinomask.terminal import ProgressBar, accuracy_table
+from dinomask.terminal import ProgressBar, accuracy_table, print_table
 from dinomask.tiles.render import render_image
 from dinomask.train.datasets import Sample, find_samples
 from dinomask.train.evaluate import evaluate
@@ -171,7 +171,7 @@ def main() -> None:
     console = Console()
     with ProgressBar(Console(stderr=True)) as bar:
         report = evaluate(samples, SegmentConfig(model=str(folder), threads=1), on_progress=bar)
-    console.print(accuracy_table(report))
+    print_table(console, accuracy_table(report))
     names = " ".join(p.name for p in arguments.data)
     command = f"python benchmarks/model_card.py CHECKPOINT {names} --split {arguments.split}"
     metrics = {"command": command, "mean": report["mean"], "modalities": report["modalities"]}

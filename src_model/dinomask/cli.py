@@ -132,7 +132,7 @@ def evaluate(
     json
         Write all figures to this file.
     """
-    from dinomask.terminal import ProgressBar, accuracy_table
+    from dinomask.terminal import ProgressBar, accuracy_table, print_table
     from dinomask.train.datasets import find_samples
     from dinomask.train.evaluate import evaluate as run
 
@@ -141,7 +141,7 @@ def evaluate(
     with ProgressBar(err_console) as bar:
         report = run(samples, config, save=save, on_progress=bar)
     write_report(json, report)
-    out_console.print(accuracy_table(report))
+    print_table(out_console, accuracy_table(report))
     return 0
 
 
@@ -219,11 +219,10 @@ def train(
 @models_app.command(name="list")
 def list_() -> int:
     """List the models that can be named."""
-    from dinomask.nets.zoo import list_models, read_manifest
+    from dinomask.nets.catalogue import list_models, read_manifest
+    from dinomask.terminal import print_table
 
-    table = Table()
-    for title in ("name", "backbone", "classes", "trained on", "folder"):
-        table.add_column(title, overflow="fold")
+    table = Table("name", "backbone", "classes", "trained on", "folder", box=None)
     for name, folder in list_models().items():
         manifest = read_manifest(folder)
         table.add_row(
@@ -233,7 +232,7 @@ def list_() -> int:
             ", ".join(d.get("name", "") for d in manifest.trained_on),
             str(folder),
         )
-    out_console.print(table)
+    print_table(out_console, table)
     return 0
 
 
@@ -246,7 +245,7 @@ def info(model: str, /) -> int:
     model
         Name or checkpoint folder.
     """
-    from dinomask.nets.zoo import find_model
+    from dinomask.nets.catalogue import find_model
 
     out_console.print_json((find_model(model) / "manifest.json").read_text(encoding="utf-8"))
     return 0

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 from rich.table import Table
@@ -11,8 +14,6 @@ from rich.table import Table
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
-
-    from rich.console import Console
 
     from dinomask.run.progress import Progress
     from dinomask.train.loop import TrainProgress
@@ -101,17 +102,21 @@ class TrainingBar(_Bar):
 
 
 def accuracy_table(report: dict[str, Any]) -> Table:
-    """Lay out an evaluation, a modality a row and the mean over all images last."""
-    table = Table("modality", "images", "objects")
+    """Lay out an evaluation, a modality a row and the mean over all images last.
+
+    COCO is the pooled COCO AP; ±25 % the share of images whose object size was
+    right within that. Print it with `print_table`.
+    """
+    table = Table("modality", "images", "objects", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     columns = {
-        "ap50": "AP@0.5",
-        "ap75": "AP@0.75",
-        "ap90": "AP@0.9",
-        "ap50_95": "AP@0.5:0.95",
-        "f1_50": "F1@0.5",
+        "ap50": "AP@.5",
+        "ap75": "@.75",
+        "ap90": "@.9",
+        "ap50_95": "@.5:.95",
+        "f1_50": "F1@.5",
         "seg": "SEG",
-        "coco_ap": "COCO AP",
-        "size_within_25pct": "size ±25 %",
+        "coco_ap": "COCO",
+        "size_within_25pct": "±25 %",
         "px_per_s": "px/s",
     }
     for title in columns.values():
@@ -122,6 +127,13 @@ def accuracy_table(report: dict[str, Any]) -> Table:
         style = "bold" if name == "mean" else None
         table.add_row(name, str(figures["images"]), str(figures["objects"]), *values, style=style)
     return table
+
+
+def print_table(console: Console, table: Table) -> None:
+    """Print a table at its full width: in a narrow terminal or a log, figures beat layout."""
+    room = console.options.update(width=1000)
+    width = max(console.width, Measurement.get(console, room, table).maximum)
+    Console(file=console.file, width=width).print(table)
 
 
 def _figure(key: str, value: float | None) -> str:
