@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 from dinomask.config import AugmentConfig
 from dinomask.errors import DataError
 from dinomask.train.augment import AnnotatedImage, draw_crop
-from dinomask.train.datasets import describe_sources, find_samples
+from dinomask.train.datasets import describe_sources, find_data, find_samples
 from tests.train.coco_scenes import annotate, to_runs, write_coco
 from tests.train.scenes import disc_labels, image_of, save
 
@@ -55,24 +57,62 @@ def test_where_images_are_found(tmp_path: Path, layout: str) -> None:
         assert not is_rgb
 
 
-def test_livecell_as_it_unpacks(tmp_path: Path) -> None:
-    where = tmp_path / "annotations" / "LIVECell"
-    for split, folder in (("train", "train_val"), ("val", "train_val"), ("test", "test")):
-        images = {f"{c}_Phase_A1_{split}.tif": disc_labels() for c in ("A172", "BV2")}
-        kept = tmp_path / "images" / f"livecell_{folder}_images"
-        write_coco(where / f"livecell_coco_{split}.json", images, kept)
-        for name in images:
-            (kept / name[: name.index("_")]).mkdir(exist_ok=True)
-            (kept / name).rename(kept / name[: name.index("_")] / name)
+CELL_TYPES = ("A172", "BT474", "BV2", "Huh7", "MCF7", "SHSY5Y", "SkBr3", "SKOV3")
+
+
+def write_livecell(root: Path, in_folders: bool) -> Path:
+    """Write what LIVECell's archives unpack to: 8 cell types in each of train, val and test."""
+    where = root / "annotations" / "LIVECell"
+    cell = [{"supercategory": "cell", "id": 1, "name": "cell"}]
+    for split, archive in (("train", "train_val"), ("val", "train_val"), ("test", "test")):
+        images = {f"{c}_Phase_A1_1_00d00h00m_{split}.tif": disc_labels() for c in CELL_TYPES}
+        kept = root / "images" / f"livecell_{archive}_images"
+        write_coco(where / f"livecell_coco_{split}.json", images, kept, categories=cell)
+        for name in images if in_folders else ():
+            folder = kept / name[: name.index("_")]
+            folder.mkdir(exist_ok=True)
+            (kept / name).rename(folder / name)
     # other parts of the download hold the same images again
-    write_coco(tmp_path / "annotations" / "LIVECell_single_cells" / "a172" / "train.json", {})
-    samples = find_samples([tmp_path], "val")
-    assert [(s.name, s.split, s.modality) for s in samples] == [
-        ("A172_Phase_A1_val", "val", "A172"),
-        ("BV2_Phase_A1_val", "val", "BV2"),
+    one = where.parent / "LIVECell_single_cells" / "a172" / "livecell_a172_train.json"
+    content = json.loads((where / "livecell_coco_train.json").read_bytes())
+    first = [a for a in content["annotations"] if a["image_id"] == 0]
+    one.parent.mkdir(parents=True)
+    one.write_text(json.dumps({"images": content["images"][:1], "annotations": first}))
+    return root
+
+
+@pytest.mark.parametrize("in_folders", [True, False], ids=["a folder a cell type", "flat"])
+def test_livecell_as_it_unpacks(tmp_path: Path, in_folders: bool) -> None:
+    root = write_livecell(tmp_path / "LIVECell_dataset_2021", in_folders)
+    data = find_data([root], "val")
+    assert [(s.name, s.split, s.modality) for s in data.samples] == [
+        (f"{c}_Phase_A1_1_00d00h00m_val", "val", c) for c in sorted(CELL_TYPES)
     ]
-    assert len(find_samples([tmp_path])) == 6
-    assert samples[0].read()[1].max() == 6
+    assert data.classes == ("cell",)
+    assert {s.dataset for s in data.samples} == {"LIVECell_dataset_2021"}
+    assert Counter(s.split for s in find_samples([root])) == {"train": 8, "val": 8, "test": 8}
+    read = data.samples[3].read_annotated(data.classes)
+    assert np.array_equal(read.labels_yx > 0, disc_labels() > 0)
+    assert read.classes.tolist() == [0] * 7
+
+
+def test_livecells_single_files(tmp_path: Path) -> None:
+    root = write_livecell(tmp_path, in_folders=False)
+    annotations = root / "annotations"
+    (sample,) = find_samples([annotations / "LIVECell_single_cells" / "a172"], "train")
+    assert (sample.modality, sample.split) == ("A172", "train")
+    file = annotations / "LIVECell" / "livecell_coco_test.json"
+    assert {s.modality for s in find_samples([file], "test")} == set(CELL_TYPES)
+
+
+def test_livecells_annotations_keyed_by_id(tmp_path: Path) -> None:
+    root = tmp_path / "keyed"
+    write_coco(root / "livecell_coco_val.json", {"BV2_Phase_1.tif": disc_labels(3)})
+    content = json.loads((root / "livecell_coco_val.json").read_bytes())
+    content["annotations"] = {str(a["id"]): a for a in content["annotations"]}
+    (root / "livecell_coco_val.json").write_text(json.dumps(content))
+    (sample,) = find_samples([root], "val")
+    assert sample.read()[1].max() == 3
 
 
 def test_a_json_in_each_splits_folder(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ WAYS: list[Callable[[np.ndarray], Segmentation]] = [to_polygons, to_runs, to_com
 
 
 def labels_of(annotations: list[dict[str, Any]]) -> CocoLabels:
-    return CocoLabels("a.json", None, tuple(parse_object(a) for a in annotations))
+    return CocoLabels("a.json", None, tuple(parse_object(a, {}) for a in annotations))
 
 
 @st.composite

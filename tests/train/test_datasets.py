@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
+from dinomask.config import TrainConfig
 from dinomask.errors import DataError, DinomaskError
+from dinomask.train.crops import CropDataset
 from dinomask.train.datasets import (
     Sample,
+    describe_sources,
     equivalent_diameters_px,
+    find_data,
     find_samples,
     median_diameter_px,
 )
+from dinomask.train.labels import DataWarning
+from tests.train.coco_scenes import write_coco
 from tests.train.scenes import disc_labels, image_of, save, write_folder
 
 if TYPE_CHECKING:
@@ -64,7 +71,7 @@ def test_ids_beyond_a_table_are_renumbered_in_order(tmp_path: Path) -> None:
     ("labels", "message"),
     [
         (np.ones((96, 95), np.uint16), "size"),
-        (np.ones((96, 96), np.float32), "non-negative integers"),
+        (np.full((96, 96), 0.5, np.float32), "whole numbers"),
         (np.full((96, 96), -1, np.int16), "non-negative integers"),
         (np.ones((96, 96, 3), np.uint8), "one channel"),
     ],
@@ -98,7 +105,7 @@ def test_a_folder_without_an_index(tmp_path: Path) -> None:
     assert [s.name for s in samples] == ["scene0", "scene1", "scene2"]
     assert {(s.split, s.modality, s.dataset) for s in samples} == {("all", "discs", "discs")}
     with pytest.raises(DataError, match=r"index\.csv"):
-        find_samples([tmp_path / "discs"], "train")
+        find_samples([tmp_path / "discs"], "test")
 
 
 def test_an_index_names_splits_and_modalities(tmp_path: Path) -> None:
@@ -162,12 +169,59 @@ def test_folders_that_are_no_data_sets(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="'images' and 'labels'"):
         find_samples([tmp_path / "nowhere"])
     folder = write_folder(tmp_path / "discs", 2)
-    (folder / "labels" / "scene1.png").unlink()
-    with pytest.raises(DataError, match="'scene1'"):
+    (folder / "images" / "scene1.png").rename(folder / "images" / "scene1_raw.png")
+    with pytest.raises(DataError, match=r"for 'scene1' .* the image 'scene1_raw'"):
         find_samples([folder])
     save(folder / "labels" / "scene0.tif", disc_labels())
     with pytest.raises(DataError, match=r"scene0\.png and scene0\.tif"):
         find_samples([folder])
+
+
+def test_images_without_labels_are_counted_and_left_out(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "discs", 4)
+    for i in (1, 3):
+        (folder / "labels" / f"scene{i}.png").unlink()
+    with pytest.warns(DataWarning, match=r"2 of 4 images .* no labels .*: scene1, scene3\."):
+        samples = find_samples([folder])
+    assert [s.name for s in samples] == ["scene0", "scene2"]
+    # an index promises them
+    (folder / "index.csv").write_text("name\nscene0\nscene1\n")
+    with pytest.raises(DataError, match=r"'scene1' \(1 in all\)"):
+        find_samples([folder])
+    (folder / "index.csv").write_text("name\nscene0\n")
+    assert [s.name for s in find_samples([folder])] == ["scene0"]
+
+
+def test_an_index_names_groups_and_image_classes(tmp_path: Path) -> None:
+    lines = ["name,group,image_class", "scene0, dish 1 ,ill", "scene1,,"]
+    samples = find_samples([write_folder(tmp_path / "discs", 2, lines)])
+    assert [(s.group, s.image_class) for s in samples] == [("dish 1", "ill"), (None, None)]
+
+
+def test_empty_label_images_are_background(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "discs", 2)
+    save(folder / "labels" / "scene1.png", np.zeros((96, 96), np.uint16))
+    crops = CropDataset(find_samples([folder]), TrainConfig(steps=1, crop_px=112), 32.0)
+    shown = [crops[i] for i in range(12)]
+    empty = [c for i, c in enumerate(shown) if crops.source(i) == "scene1"]
+    assert empty
+    for crop in empty:
+        assert not len(crop.boxes_yxyx_px)
+        assert (crop.labels_yx == 0).all()
+    assert any(len(crop.boxes_yxyx_px) for crop in shown)
+
+
+def test_a_json_is_read_once_for_samples_and_sources(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write_coco(tmp_path / "a.json", {"x.png": disc_labels()})
+    read = []
+    load = json.loads
+    monkeypatch.setattr(json, "loads", lambda text: (read.append(1), load(text))[1])
+    data = find_data([file])
+    assert len(read) == 1
+    assert data.sources[0]["images"] == str(len(data.samples)) == "1"
+    assert data.sources == describe_sources([file])
 
 
 def test_diameters_by_hand() -> None:

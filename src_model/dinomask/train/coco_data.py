@@ -7,8 +7,8 @@ the json, in its folder ``images``, then anywhere below. LIVECell's download is
 found as it unpacks: ``livecell_coco_SPLIT.json`` anywhere, images in folders
 of their own or one folder a cell type.
 
-Categories are not told apart: every annotation is an object. Images without
-annotations are images without objects.
+The category of an annotation is the object's class. Images without annotations
+are images without objects.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from dinomask.errors import DataError
+from dinomask.train.classes import coco_categories
 from dinomask.train.coco_masks import CocoLabels, parse_object
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class CocoImage:
     labels : its objects
     split : of its json file; None where neither file nor folder names one
     modality : LIVECell's cell type, or the folder where images lie in several
+    categories : names of the classes of its json file
     """
 
     name: str
@@ -51,6 +53,7 @@ class CocoImage:
     labels: CocoLabels
     split: str | None
     modality: str | None
+    categories: tuple[str, ...]
 
 
 def coco_files(data: Path) -> list[Path]:
@@ -142,7 +145,9 @@ def _load(file: Path) -> dict[str, Any] | None:
         return None
     if annotations and not any("segmentation" in a for a in annotations):
         return None
-    return {"images": images, "annotations": annotations}
+    categories = content.get("categories")
+    listed = categories if isinstance(categories, list) else []
+    return {"images": images, "annotations": annotations, "categories": listed}
 
 
 def _check_one_each(data: Path, files: Sequence[Path]) -> None:
@@ -164,6 +169,8 @@ def _images(file: Path, content: dict[str, Any], split: str | None) -> list[Coco
             got=f"{len(content['images'])} images with {len(records)} ids",
             remedy="Give each image an id of its own.",
         )
+    used = [n for a in content["annotations"] if isinstance(n := a.get("category_id"), int | str)]
+    categories = coco_categories(content["categories"], used)
     objects: dict[object, list[Any]] = {number: [] for number in records}
     for annotation in content["annotations"]:
         number = _field(annotation, "image_id", file)
@@ -173,7 +180,7 @@ def _images(file: Path, content: dict[str, Any], split: str | None) -> list[Coco
                 got=f"the annotation {annotation.get('id')} of an unknown image {number}",
                 remedy="Add the image's record, or remove the annotation.",
             )
-        objects[number].append(parse_object(annotation))
+        objects[number].append(parse_object(annotation, categories))
     paths = _find_images(file, [str(_field(r, "file_name", file)) for r in records.values()])
     several = len({path.parent for path in paths}) > 1
     return [
@@ -183,6 +190,7 @@ def _images(file: Path, content: dict[str, Any], split: str | None) -> list[Coco
             CocoLabels(str(file), _size(record), tuple(objects[number])),
             split,
             _modality(path, several),
+            tuple(categories.values()),
         )
         for (number, record), path in zip(records.items(), paths, strict=True)
     ]

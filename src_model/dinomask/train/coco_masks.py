@@ -19,6 +19,8 @@ import skimage.draw
 from dinomask.errors import DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from dinomask.instances import Array
 
 UNSUPERVISED = -1
@@ -100,11 +102,13 @@ class CocoObject:
     id : of the annotation, for messages
     shape : its pixels
     is_crowd : whether it marks a region of objects that nobody told apart
+    category : name of its class; None where the annotation has none
     """
 
     id: object
     shape: Polygons | RunLengths
     is_crowd: bool
+    category: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -164,8 +168,13 @@ class CocoLabels:
             ) from error
 
 
-def parse_object(annotation: dict[str, Any]) -> CocoObject:
+def parse_object(annotation: dict[str, Any], categories: Mapping[object, str]) -> CocoObject:
     """Read one annotation into compact arrays.
+
+    Parameters
+    ----------
+    annotation : COCO's record
+    categories : names of the classes by their ids
 
     Raises
     ------
@@ -186,7 +195,8 @@ def parse_object(annotation: dict[str, Any]) -> CocoObject:
             got=f"the segmentation {str(segmentation)[:40]!r}",
             remedy="Export the annotations with masks or polygons; boxes alone are not enough.",
         )
-    return CocoObject(number, shape, bool(annotation.get("iscrowd", 0)))
+    category = categories.get(annotation.get("category_id"))
+    return CocoObject(number, shape, bool(annotation.get("iscrowd", 0)), category)
 
 
 def _parse_polygon(part: object, number: object) -> Array:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,8 +13,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from dinomask.errors import DataError
 from dinomask.nets.detection import InstanceTargets
-from dinomask.train.augment import AnnotatedImage, Crop, draw_crop
+from dinomask.train.annotated import AnnotatedImage
+from dinomask.train.augment import Crop, draw_crop
 from dinomask.train.generate import generate_image
+from dinomask.train.labels import DataWarning
+from dinomask.train.samples import repair_message
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,13 +36,38 @@ class CropDataset(Dataset[Crop]):
     So the crops don't depend on the number of worker processes, nor on how
     often the training was interrupted. A share of them shows generated images,
     each a new one with a seed of its own; the others stay what they are without.
+
+    Parameters
+    ----------
+    samples : at least one of them with objects; warns of labels that were repaired
+    config : how crops are drawn
+    target_diameter_px : objects get about this diameter
+    classes, image_classes : the lists that give classes their numbers, as in the
+        settings of the model. Without a list all objects are of class 0, and images
+        of none; objects of generated images are of class 0 in any case
+
+    Raises
+    ------
+    DataError
+        If no image has an object, or annotations don't fit, see `Sample.read_annotated`.
     """
 
     def __init__(
-        self, samples: Sequence[Sample], config: TrainConfig, target_diameter_px: float
+        self,
+        samples: Sequence[Sample],
+        config: TrainConfig,
+        target_diameter_px: float,
+        classes: Sequence[str] = (),
+        image_classes: Sequence[str] = (),
     ) -> None:
         self.names = [sample.name for sample in samples]
-        self.images = [AnnotatedImage.read(sample) for sample in samples]
+        self.classes = tuple(classes)
+        self.image_classes = tuple(image_classes)
+        self.images = [AnnotatedImage.read(s, classes, image_classes) for s in samples]
+        pairs = zip(samples, self.images, strict=True)
+        repaired = [(sample, image.repairs) for sample, image in pairs if image.repairs]
+        if repaired:
+            warnings.warn(repair_message(repaired, len(samples)), DataWarning, stacklevel=2)
         if all(image.diameter_px is None for image in self.images):
             raise DataError(
                 expected="at least one annotated object",
@@ -48,7 +78,8 @@ class CropDataset(Dataset[Crop]):
         self.target_diameter_px = target_diameter_px
         kinds = [(s.dataset, s.modality) for s in samples]
         share = {k: kinds.count(k) ** config.modality_power for k in set(kinds)}
-        weights = np.array([share[k] / kinds.count(k) for k in kinds])
+        extra = dict(config.modality_weights)
+        weights = np.array([share[k] / kinds.count(k) * extra.get(k[1], 1.0) for k in kinds])
         self.probabilities = weights / weights.sum()
 
     def __getitem__(self, index: int) -> Crop:
@@ -67,6 +98,17 @@ class CropDataset(Dataset[Crop]):
             return f"generated image {index}"
         return self.names[self._choose(index)[0]]
 
+    def object_counts(self) -> list[int]:
+        """Count the objects of each class; of one class where there is no list."""
+        classes = np.concatenate([image.object_classes() for image in self.images])
+        counts: list[int] = np.bincount(classes, minlength=max(1, len(self.classes))).tolist()
+        return counts
+
+    def image_counts(self) -> list[int]:
+        """Count the images of each class; those of none are left out."""
+        known = [image.image_class for image in self.images]
+        return [known.count(k) for k in range(len(self.image_classes))]
+
     def _choose(self, index: int) -> tuple[int, np.random.Generator]:
         rng = np.random.default_rng((self.config.seed, index))
         return int(rng.choice(len(self.images), p=self.probabilities)), rng
@@ -78,7 +120,10 @@ class CropDataset(Dataset[Crop]):
 
 
 def collate(crops: list[Crop]) -> tuple[Tensor, list[InstanceTargets]]:
-    """Stack crops to tiles of shape (B, 3, H, W) and their targets."""
+    """Stack crops to tiles of shape (B, 3, H, W) and their targets.
+
+    The class of a whole image is that of each of its crops.
+    """
     tiles = torch.from_numpy(np.stack([crop.image_cyx for crop in crops]))
     targets = [
         InstanceTargets(
@@ -86,22 +131,35 @@ def collate(crops: list[Crop]) -> tuple[Tensor, list[InstanceTargets]]:
             torch.from_numpy(crop.boxes_yxyx_px),
             torch.from_numpy(crop.classes),
             torch.from_numpy(crop.areas_px),
+            None if crop.image_class is None else torch.tensor(crop.image_class),
         )
         for crop in crops
     ]
     return tiles, targets
 
 
+def crop_numbers(step: int, batch: int, rank: int = 0, n_processes: int = 1) -> range:
+    """Return the numbers of the crops of one step that one of several processes draws.
+
+    The processes' parts follow one another, so that together they see what one
+    process with their joint batch sees.
+    """
+    start = (step * n_processes + rank) * batch
+    return range(start, start + batch)
+
+
 def batches(
-    data: CropDataset, first_step: int, config: TrainConfig
+    data: CropDataset,
+    first_step: int,
+    config: TrainConfig,
+    rank: int = 0,
+    n_processes: int = 1,
 ) -> Iterator[tuple[Tensor, list[InstanceTargets]]]:
-    """Yield the batches of step `first_step` and all later ones, without end."""
+    """Yield a process's batches of step `first_step` and all later ones, without end."""
 
     def indices() -> Iterator[list[int]]:
-        start = first_step * config.batch
-        while True:
-            yield list(range(start, start + config.batch))
-            start += config.batch
+        for step in itertools.count(first_step):
+            yield list(crop_numbers(step, config.batch, rank, n_processes))
 
     loader = DataLoader(
         data, batch_sampler=indices(), num_workers=config.workers, collate_fn=collate
