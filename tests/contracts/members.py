@@ -10,6 +10,7 @@ import torch
 from dinomask.nets.backbone import adapt_network
 from dinomask.nets.centermask import CenterMask
 from dinomask.nets.families import Family, create_network, find_family
+from dinomask.nets.mixing import Mixing
 from tests.nets.small import small_config
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class Member:
     name: str
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     patch_px: int | None = None
+    mixing: Mixing = dataclasses.field(default_factory=Mixing)
 
     @property
     def family(self) -> Family:
@@ -37,7 +39,10 @@ class Member:
 
     @property
     def id(self) -> str:
-        return self.name if self.patch_px is None else f"{self.name}-at-{self.patch_px}"
+        patch = "" if self.patch_px is None else f"-at-{self.patch_px}"
+        windows = f"-windows-{self.mixing.window_tokens}" if self.mixing.window_tokens else ""
+        merging = f"-merging-{self.mixing.merge_tokens}" if self.mixing.merge_tokens else ""
+        return self.name + patch + windows + merging
 
     def network(self, seed: int = 0, **more: Any) -> nn.Module:
         torch.manual_seed(seed)
@@ -47,11 +52,20 @@ class Member:
         return network
 
     def backbone(self, seed: int = 0) -> Backbone:
-        own_pixels = self.patch_px is not None
-        return adapt_network(self.network(seed), self.family, own_pixels=own_pixels)
+        return adapt_network(
+            self.network(seed),
+            self.family,
+            own_pixels=self.patch_px is not None,
+            mixing=self.mixing,
+        )
 
     def model(self, seed: int = 0) -> CenterMask:
-        config = dataclasses.replace(small_config(), backbone=self.name, patch_px=self.patch_px)
+        config = dataclasses.replace(
+            small_config(),
+            backbone=self.name,
+            patch_px=self.patch_px,
+            **dataclasses.asdict(self.mixing),
+        )
         return CenterMask(config, self.backbone(seed))
 
 
@@ -71,9 +85,11 @@ MEMBERS = (
     Member("vit_giant_patch14_reg4_dinov2", _VIT),
     Member("vit_small_patch14_reg4_dinov2", _VIT, patch_px=8),
     Member("vit_small_patch14_dinov2", _VIT, patch_px=16),
+    Member("vit_small_patch14_reg4_dinov2", _VIT, mixing=Mixing(3, global_blocks=(2,))),
+    Member("vit_small_patch14_dinov2", _VIT, mixing=Mixing(merge_tokens=3)),
     Member("vit_tiny_patch16_224", _VIT),
     Member("vit_small_patch8_224", _VIT),
-    Member("vit_base_patch16_224.mae", _VIT),
+    Member("vit_base_patch16_224.mae", _VIT, mixing=Mixing(4, global_blocks=(1,))),
     Member("vit_base_patch16_clip_224", _VIT),
     Member("vit_base_patch32_clip_224.openai", _VIT),
     Member("vit_huge_patch14_clip_224", _VIT),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 import timm
 import torch
-from timm.layers import resample_patch_embed
+from timm.layers import resample_abs_pos_embed, resample_patch_embed
 
 from dinomask.config import ModelConfig
 from dinomask.errors import ModelError, SettingsError
@@ -116,19 +116,64 @@ def test_patches_of_another_size(patch_px: int, strides_px: tuple[float, ...]) -
     assert backbone.strides_px == strides_px
 
 
-def test_published_patches_are_resampled(tmp_path: Path) -> None:
-    name = "vit_small_patch14_reg4_dinov2"
+@pytest.mark.parametrize("patch_px", [8, 16])
+@pytest.mark.parametrize("registers", ["reg4_", ""])
+def test_published_patches_and_positions_are_resampled(
+    tmp_path: Path, registers: str, patch_px: int
+) -> None:
+    name = f"vit_small_patch14_{registers}dinov2"
     family = find_family(name)
     assert family is not None
     torch.manual_seed(0)
     source = create_network(name, family, **SMALL)
-    fine = create_network(name, family, **SMALL, patch_size=8)
+    fine = create_network(name, family, **SMALL, patch_size=patch_px)
     torch.save(source.state_dict(), tmp_path / "patch14.pth")
     load_backbone_weights(fine, tmp_path / "patch14.pth")
     kernel = source.patch_embed.proj.weight.detach()
-    expected = resample_patch_embed(kernel, [8, 8])
+    expected = resample_patch_embed(kernel, [patch_px, patch_px])
     torch.testing.assert_close(fine.patch_embed.proj.weight.detach(), expected)
-    assert fine.pos_embed.shape[1] == (448 // 8) ** 2
+    # a row for the class token, which has no place, where there are no registers
+    n_rows = 0 if registers else 1
+    side = 448 // patch_px
+    positions = resample_abs_pos_embed(
+        source.pos_embed.detach(), [side, side], [32, 32], num_prefix_tokens=n_rows
+    )
+    torch.testing.assert_close(fine.pos_embed.detach(), positions)
+
+
+@pytest.mark.parametrize("patch_px", [None, 8, 16])
+@pytest.mark.parametrize("size_px", [(14, 98), (560, 28)], ids=str)
+def test_positions_are_stretched_over_any_tile(
+    size_px: tuple[int, int], patch_px: int | None
+) -> None:
+    name = "vit_small_patch14_reg4_dinov2"
+    family = find_family(name)
+    assert family is not None
+    patch = {} if patch_px is None else {"patch_size": patch_px}
+    network = create_network(name, family, **SMALL, **patch)
+    side = network.patch_embed.grid_size[0]
+    ramps = torch.zeros(1, side, side, 48)
+    ramps[..., 0] = torch.linspace(-1, 1, side)
+    ramps[..., 1] = torch.linspace(-1, 1, side)[:, None]
+    with torch.no_grad():
+        network.pos_embed.copy_(ramps.flatten(1, 2))
+        network.patch_embed.proj.weight.zero_()
+        network.patch_embed.proj.bias.zero_()
+    seen: list[torch.Tensor] = []
+    network.blocks[0].register_forward_pre_hook(lambda _, tokens: seen.append(tokens[0]))
+    with torch.no_grad():
+        adapt_network(network, family, own_pixels=patch_px is not None)(torch.rand(1, 3, *size_px))
+    height, width = (-(-s // (patch_px or 14)) for s in size_px)
+    found = seen[0][0, 5:].reshape(height, width, 48)
+    for axis, n in ((0, height), (1, width)):
+        along = found[..., 1 - axis]
+        line = along.select(1 - axis, 0)
+        torch.testing.assert_close(along, line.unsqueeze(1 - axis).expand_as(along))
+        # from end to end, even, centred
+        assert line.mean().abs() < 1e-3
+        assert torch.all(line.diff() > 0)
+        if n > 3:
+            torch.testing.assert_close(line.diff()[1:-1].mean().item(), 2 / n, atol=0.2 / n, rtol=0)
 
 
 def test_chosen_blocks_feed_the_pyramid_and_later_ones_are_left_out() -> None:

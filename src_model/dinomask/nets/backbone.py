@@ -17,6 +17,7 @@ from dinomask.errors import ModelError
 from dinomask.nets.backbone_files import load_backbone_weights, message_lines
 from dinomask.nets.families import FAMILIES, Family, create_network, find_family
 from dinomask.nets.features import Backbone, ViTBackbone
+from dinomask.nets.mixing import Mixing
 from dinomask.nets.resampled import ResampledBackbone
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def backbone_of(config: ModelConfig, weights: str | Path | None = None) -> Backb
         weights,
         patch_px=config.patch_px,
         feature_blocks=config.feature_blocks,
+        mixing=Mixing.of(config),
     )
 
 
@@ -51,6 +53,7 @@ def create_backbone(
     *,
     patch_px: int | None = None,
     feature_blocks: Sequence[int] | None = None,
+    mixing: Mixing | None = None,
 ) -> Backbone:
     """Build a backbone and optionally load pretrained weights.
 
@@ -63,6 +66,7 @@ def create_backbone(
     patch_px : side of the patches in model pixels, to which the patch embedding
         is resampled; None keeps the network's own
     feature_blocks : blocks that give feature maps; None takes four
+    mixing : attention within windows, or token merging
 
     Raises
     ------
@@ -82,7 +86,11 @@ def create_backbone(
     if weights is not None and weights != "hub":
         load_backbone_weights(network, Path(weights))
     return adapt_network(
-        network, family, own_pixels=patch_px is not None, feature_blocks=feature_blocks
+        network,
+        family,
+        own_pixels=patch_px is not None,
+        feature_blocks=feature_blocks,
+        mixing=mixing,
     )
 
 
@@ -92,6 +100,7 @@ def adapt_network(
     *,
     own_pixels: bool = False,
     feature_blocks: Sequence[int] | None = None,
+    mixing: Mixing | None = None,
 ) -> Backbone:
     """Wrap a network of timm in the adapter that brings its maps onto the pyramid's grid.
 
@@ -100,15 +109,18 @@ def adapt_network(
     Raises
     ------
     ModelError
-        If feature blocks were chosen that the network doesn't have.
+        If blocks were chosen that the network doesn't have, or a mixing of
+        tokens that it can't do.
     """
     if family is DINOV2:
         vit = cast("VisionTransformer", network)
         # pooled-output parameters that a dense feature extractor never uses
         vit.head = nn.Identity()
         if vit.patch_embed.patch_size == (PATCH_PX, PATCH_PX):
-            return ViTBackbone(vit, feature_blocks)
-    return ResampledBackbone(network, feature_blocks, own_pixels=own_pixels, centred=family.centred)
+            return ViTBackbone(vit, feature_blocks, mixing)
+    return ResampledBackbone(
+        network, feature_blocks, own_pixels=own_pixels, centred=family.centred, mixing=mixing
+    )
 
 
 def _family_of(name: str) -> Family:

@@ -1,6 +1,6 @@
 """The families of backbones: which of timm's networks belong to them and how to build each.
 
-A family is added here, with a row in `FAMILIES`, and to `tests/contracts/test_backbones.py`.
+A family is added here, with a row in `FAMILIES`, and to `tests/contracts/members.py`.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from dinomask.config import PATCH_PX
 from dinomask.errors import ModelError
+from dinomask.nets.mixing import Mixing, check_mixing, spread, token_maps
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -66,6 +67,7 @@ class ViTBackbone(Backbone):
     vit : the network
     feature_blocks : blocks whose outputs are the feature maps; None takes up to
         4, evenly spaced. Blocks after the last one are dropped.
+    mixing : how tokens see each other; None means each every other one
 
     Attributes
     ----------
@@ -73,9 +75,16 @@ class ViTBackbone(Backbone):
     indices : blocks whose outputs are the feature maps
     """
 
-    def __init__(self, vit: VisionTransformer, feature_blocks: Sequence[int] | None = None) -> None:
+    def __init__(
+        self,
+        vit: VisionTransformer,
+        feature_blocks: Sequence[int] | None = None,
+        mixing: Mixing | None = None,
+    ) -> None:
         super().__init__()
         self.vit = vit
+        self.mixing = mixing or Mixing()
+        check_mixing(vit, self.mixing)
         self.width: int = vit.embed_dim
         self.indices = choose_blocks(len(vit.blocks), feature_blocks)
         if self.indices[-1] + 1 < len(vit.blocks):
@@ -87,10 +96,7 @@ class ViTBackbone(Backbone):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Return feature maps of the chosen blocks; see `Backbone.forward`."""
-        maps = self.vit.forward_intermediates(
-            images, indices=self.indices, norm=True, intermediates_only=True
-        )
-        return cast("list[Tensor]", maps)
+        return token_maps(self.vit, images, self.indices, self.mixing)
 
 
 def choose_blocks(depth: int, chosen: Sequence[int] | None = None) -> list[int]:
@@ -102,8 +108,7 @@ def choose_blocks(depth: int, chosen: Sequence[int] | None = None) -> list[int]:
         If one was chosen that doesn't exist.
     """
     if chosen is None:
-        n = min(N_FEATURES, depth)
-        return [round((i + 1) * depth / n) - 1 for i in range(n)]
+        return spread(depth, N_FEATURES)
     if not all(0 <= block < depth for block in chosen):
         raise ModelError(
             expected=f"feature blocks from 0 to {depth - 1}",

@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from dinomask.config import PATCH_PX
 from dinomask.errors import ModelError
 from dinomask.nets.features import Backbone, choose_blocks, normalisation
+from dinomask.nets.mixing import Mixing, check_mixing, token_maps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,6 +51,7 @@ class ResampledBackbone(Backbone):
     centred : whether the network's cells lie over the middle of their pixels.
         Patches do; a stride of 2 in an odd, evenly padded kernel looks at the
         first of each two pixels, which displaces a cell by nearly half a stride
+    mixing : how the tokens of a ViT see each other; None means each every other one
     """
 
     def __init__(
@@ -59,12 +61,14 @@ class ResampledBackbone(Backbone):
         *,
         own_pixels: bool = False,
         centred: bool = True,
+        mixing: Mixing | None = None,
     ) -> None:
         super().__init__()
+        self.mixing = mixing or Mixing()
+        check_mixing(network, self.mixing)
         self.mean, self.std = normalisation(network)
         info = cast("list[dict[str, int]]", list(network.feature_info))  # type: ignore[arg-type]
         strides = [int(entry["reduction"]) for entry in info]
-        self.own_norm = isinstance(network, VisionTransformer)
         if len(set(strides)) == 1:
             self.indices = choose_blocks(len(strides), feature_blocks)
         elif feature_blocks is not None:
@@ -80,7 +84,7 @@ class ResampledBackbone(Backbone):
         self.centred = centred
         self.network = network
         self.network.prune_intermediate_layers(  # type: ignore[operator]
-            self.indices, prune_norm=not self.own_norm, prune_head=True
+            self.indices, prune_norm=not isinstance(network, VisionTransformer), prune_head=True
         )
         self._count_in_floats()
         self.widths = tuple(int(info[i]["num_chs"]) for i in self.indices)
@@ -95,11 +99,7 @@ class ResampledBackbone(Backbone):
         """Return the maps on the pyramid's grid; see `Backbone.forward`."""
         self._follow_frozen_weights()
         shape_yx = (images.shape[-2], images.shape[-1])
-        maps = self.network.forward_intermediates(  # type: ignore[operator]
-            self._prepare(images), indices=self.indices, norm=self.own_norm, intermediates_only=True
-        )
-        if not self.own_norm:
-            maps = [_normalise_channels(m) for m in maps]
+        maps = self._network_maps(self._prepare(images))
         resampled = [
             self._onto_grid(m, native, stride, shape_yx)
             for m, native, stride in zip(
@@ -110,6 +110,14 @@ class ResampledBackbone(Backbone):
             # the finest grid alone would leave the coarse levels without the backbone
             resampled.append(F.avg_pool2d(resampled[-1], round(PATCH_PX / self.strides_px[-2])))
         return resampled
+
+    def _network_maps(self, images: Tensor) -> list[Tensor]:
+        if isinstance(self.network, VisionTransformer):
+            return token_maps(self.network, images, self.indices, self.mixing)
+        maps = self.network.forward_intermediates(  # type: ignore[operator]
+            images, indices=self.indices, norm=False, intermediates_only=True
+        )
+        return [_normalise_channels(m) for m in maps]
 
     def _grid_stride_px(self, network_stride_px: int) -> float:
         reach = network_stride_px / self.enlargement + 1e-6
