@@ -15,9 +15,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 import dinomask
-from dinomask.adapt.lora import Adapter, attach
 from dinomask.config import LoraSettings, as_dict
 from dinomask.errors import ModelError, OutputError, SettingsError
+from dinomask.nets.lora import Adapter, attach
 from dinomask.nets.zoo import write_together
 
 if TYPE_CHECKING:

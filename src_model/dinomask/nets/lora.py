@@ -8,35 +8,27 @@ zero, so a fresh adapter changes nothing. Injection and arithmetic are peft's.
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
-import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 
 from dinomask.config import LoraSettings
 from dinomask.errors import ModelError, SettingsError
+from dinomask.nets.lora_parts import PartsUp, adapt_parts
+from dinomask.nets.lora_targets import layer_ranks, peft_config
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
-    from peft import LoraConfig
+    from peft.tuners.lora import LoraLayer
     from peft.tuners.tuners_utils import BaseTunerLayer
     from torch import Tensor, nn
 
     from dinomask.nets.centermask import CenterMask
 
 BACKBONE_PREFIX = "backbone."
-
-LAYER_NAMES = {
-    "qkv": r"attn\.qkv",
-    "proj": r"attn\.proj",
-    # SwiGLU in two parts splits fc1 into a gate and a value
-    "fc1": r"mlp\.(?:fc1|fc1_g|fc1_x)",
-    "fc2": r"mlp\.fc2",
-}
-"""Names of a block's layers in timm, in every family that has them; full paths,
-so that the patch embedding's ``proj`` and layers of the heads are never meant."""
 
 
 class Adapter:
@@ -109,6 +101,24 @@ class Adapter:
         self.enable()
         return _without_lora(self.model, merge=True)
 
+    def merged_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the plain model's state for a state of this one; neither is changed.
+
+        Parameters
+        ----------
+        state : names and shapes of ``model.state_dict()``, such as its average
+            over a training
+        """
+        plain = dict(state)
+        for path, layer in lora_layers(self.model):
+            inside = [name for name in plain if name.startswith(f"{path}.")]
+            twin = copy.deepcopy(layer)
+            state_of_layer = {n.removeprefix(f"{path}."): plain.pop(n) for n in inside}
+            cast("nn.Module", twin).load_state_dict(state_of_layer)
+            merged = _merged(twin).state_dict()
+            plain |= {f"{path}.{name}": value for name, value in merged.items()}
+        return plain
+
     def detach(self) -> CenterMask:
         """Return the plain model as it was before `attach`. The adapter is used up."""
         self.disable()
@@ -180,8 +190,8 @@ def attach(model: CenterMask, settings: LoraSettings | None = None) -> Adapter:
     if not paths:
         raise _nothing_to_adapt(model, settings)
     settings = _with_blocks(settings, len(paths))
-    pattern = target_pattern(settings, paths)
-    if not any(re.fullmatch(pattern, name) for name, _ in model.named_modules()):
+    ranks = layer_ranks(settings, paths, [name for name, _ in model.named_modules()])
+    if not ranks:
         raise _nothing_to_adapt(model, settings)
     if any(True for _ in lora_layers(model)):
         raise SettingsError(
@@ -189,7 +199,11 @@ def attach(model: CenterMask, settings: LoraSettings | None = None) -> Adapter:
             got="one that has LoRA layers",
             remedy="Merge or detach the adapter first.",
         )
-    inject_adapter_in_model(_peft_config(settings, paths, pattern), model)
+    inject_adapter_in_model(peft_config(settings, ranks), model)
+    if settings.parts:
+        for name, layer in lora_layers(model):
+            if name.endswith(".qkv"):
+                adapt_parts(cast("LoraLayer", layer), settings.parts)
     heads: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():
         is_head = settings.heads and not name.startswith(BACKBONE_PREFIX)
@@ -199,19 +213,6 @@ def attach(model: CenterMask, settings: LoraSettings | None = None) -> Adapter:
     return Adapter(model, settings, heads)
 
 
-def target_pattern(settings: LoraSettings, block_paths: Sequence[str]) -> str:
-    """Return the regular expression that fully matches the adapted layers' paths.
-
-    Parameters
-    ----------
-    settings : with `blocks` filled in
-    block_paths : module paths of all blocks, first to last
-    """
-    chosen = "|".join(re.escape(block_paths[block]) for block in settings.blocks or ())
-    layers = "|".join(LAYER_NAMES[target] for target in settings.targets)
-    return rf"(?:{chosen})\.(?:{layers})"
-
-
 def lora_layers(model: nn.Module) -> Iterator[tuple[str, BaseTunerLayer]]:
     """Yield path and LoRA layer of each adapted linear layer."""
     from peft.tuners.tuners_utils import BaseTunerLayer
@@ -219,21 +220,6 @@ def lora_layers(model: nn.Module) -> Iterator[tuple[str, BaseTunerLayer]]:
     for name, module in model.named_modules():
         if isinstance(module, BaseTunerLayer):
             yield name, module
-
-
-def _peft_config(settings: LoraSettings, paths: Sequence[str], pattern: str) -> LoraConfig:
-    from peft import LoraConfig
-
-    ranks = {rf"{re.escape(paths[block])}\..*": rank for block, rank in settings.block_ranks}
-    return LoraConfig(
-        r=settings.rank,
-        lora_alpha=settings.alpha,  # type: ignore[arg-type]
-        lora_dropout=settings.dropout,
-        target_modules=pattern,
-        rank_pattern=ranks,
-        # both patterns change, else a higher rank would mean smaller updates
-        alpha_pattern={k: settings.alpha * rank / settings.rank for k, rank in ranks.items()},
-    )
 
 
 def _nothing_to_adapt(model: CenterMask, settings: LoraSettings) -> ModelError:
@@ -263,14 +249,23 @@ def _with_blocks(settings: LoraSettings, depth: int) -> LoraSettings:
 
 def _without_lora(model: CenterMask, *, merge: bool) -> CenterMask:
     for name, layer in list(lora_layers(model)):
-        if merge:
-            layer.merge(safe_merge=True)
         parent, _, child = name.rpartition(".")
-        setattr(model.get_submodule(parent), child, layer.get_base_layer())
+        plain = _merged(layer) if merge else layer.get_base_layer()
+        setattr(model.get_submodule(parent), child, plain)
     # peft's note on the model, by which it would warn of a second adapter
     vars(model).pop("peft_config", None)
     model.requires_grad_(True)
     return model
+
+
+def _merged(layer: BaseTunerLayer) -> nn.Module:
+    """Add a layer's update to its weights; return the plain layer."""
+    for module in cast("nn.Module", layer).modules():
+        if isinstance(module, PartsUp):
+            module.clear_others()
+    layer.merge(safe_merge=True)
+    plain: nn.Module = layer.get_base_layer()
+    return plain
 
 
 def _copies(model: nn.Module, names: dict[str, Tensor]) -> dict[str, Tensor]:
