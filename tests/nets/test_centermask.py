@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,17 +10,19 @@ import pytest
 import torch
 
 from dinomask.config import DetectConfig
-from dinomask.nets.centermask import (
-    CenterMask,
+from dinomask.nets.duplicates import drop_duplicates
+from dinomask.nets.proposals import (
+    RoiSample,
     propose,
+    roi_losses,
     sample_proposals,
     sample_true_boxes,
 )
-from dinomask.nets.duplicates import drop_duplicates
 from dinomask.run.predictor import to_instances
 from tests.nets.small import discs, masks_of, small_model, targets_of, tile_of
 
 if TYPE_CHECKING:
+    from dinomask.nets.centermask import CenterMask
     from dinomask.nets.detection import InstanceTargets
 
 EASY = DetectConfig(candidate_score=0.001)
@@ -86,9 +89,11 @@ def test_proposals_keep_the_limits() -> None:
 
 
 def test_sampled_true_boxes_stay_near_their_objects() -> None:
-    torch.manual_seed(0)
     _, target = discs([(20, 20), (60, 30), (40, 70)], 10, 98)
-    boxes, labels = sample_true_boxes(target, 2)
+    target = dataclasses.replace(target, classes=torch.tensor([0, 1, 2]))
+    sample = sample_true_boxes(target, 2, torch.Generator())
+    boxes, labels = sample.boxes_yxyx_px, sample.labels
+    assert torch.equal(sample.classes, labels - 1)
     assert len(boxes) == len(set(labels.tolist())) == 2
     truth = target.boxes_yxyx_px[labels - 1]
     assert ((boxes - truth).abs() <= 0.16 * 20 + 1e-4).all()
@@ -102,11 +107,28 @@ def test_proposals_on_unsupervised_ground_are_passed_over() -> None:
         dense = model.dense(model.features(torch.rand(1, 3, 56, 56)))
     labels = np.zeros((56, 56), np.int64)
     labels[:, 28:] = -1
-    boxes, hits = sample_proposals(dense, [targets_of(labels)], 50)[0]
+    sample = sample_proposals(dense, [targets_of(labels)], 50, [torch.Generator()])[0]
+    boxes, hits = sample.boxes_yxyx_px, sample.labels
     centres_x = (boxes[:, 1] + boxes[:, 3]) / 2
     assert len(boxes) > 0
     assert (centres_x < 28).all()
     assert not hits.any()
+
+
+def test_mask_iou_rejects_what_is_no_object_or_of_another_class() -> None:
+    labels = np.zeros((28, 28), np.int64)
+    labels[4:18, 4:18] = 1
+    target = targets_of(labels, [1])
+    box = target.boxes_yxyx_px
+    # the object found as itself, as another class, and nothing found as class 2
+    sample = RoiSample(box.repeat(3, 1), torch.tensor([1, 1, 0]), torch.tensor([1, 0, 2]))
+    perfect = torch.full((3, 28, 28), 9.0)
+    iou = torch.full((3, 3), 0.5, requires_grad=True)
+    loss = roi_losses(box.repeat(3, 1), perfect, iou, [target], [sample])["mask_iou"]
+    assert float(loss.detach()) == pytest.approx(0.5 * 0.25)
+    loss.backward()
+    assert iou.grad is not None
+    assert iou.grad.sign().tolist() == [[0, -1, 0], [1, 0, 0], [0, 0, 1]]
 
 
 def test_every_parameter_learns_and_c_classes_work() -> None:

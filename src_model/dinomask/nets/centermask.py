@@ -1,6 +1,7 @@
 """The whole model, assembled in one place.
 
 image → backbone → pyramid → FCOS boxes → SAG-Mask → MaskIoU → instances
+                           → classes of pixels and of the image, where configured
 """
 
 from __future__ import annotations
@@ -9,11 +10,9 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import batched_nms, box_iou
 
-from dinomask.config import DetectConfig, ModelConfig
+from dinomask.errors import ModelError
 from dinomask.nets.backbone import backbone_of
 from dinomask.nets.detection import (
     DensePredictions,
@@ -21,24 +20,29 @@ from dinomask.nets.detection import (
     InstanceTargets,
     detection_losses,
 )
-from dinomask.nets.masks import (
-    MaskHead,
-    MaskIoUHead,
-    expand_boxes,
-    iou_targets,
-    mask_loss,
-    mask_targets,
-)
+from dinomask.nets.masks import MaskHead, MaskIoUHead, expand_boxes
+from dinomask.nets.proposals import propose, roi_losses, sample_proposals, sample_true_boxes
 from dinomask.nets.pyramid import FeaturePyramid, Pyramid
+from dinomask.nets.tasks import (
+    ClassWeights,
+    ImageClassHead,
+    SemanticHead,
+    check_classes,
+    image_class_loss,
+    semantic_loss,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dinomask.config import DetectConfig, ModelConfig
     from dinomask.nets.features import Backbone
 
 ROI_CHUNK = 256
 """RoIs that go through the mask head at once, to bound memory."""
 
-JITTER = 0.08
-"""Spread of the corners of true boxes in training, relative to the box."""
+LOSS_NAMES = ("class", "box", "centerness", "mask", "mask_iou")
+"""Losses of every model; further heads add theirs."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +67,9 @@ class Detections:
 
 class CenterMask(nn.Module):
     """Backbone, feature pyramid, FCOS, SAG-Mask and MaskIoU.
+
+    With `semantic_classes` or `image_classes` in the settings it also tells the
+    class of every pixel, or of the whole tile, from the same features.
 
     Inputs are tiles of shape (B, 3, H, W) with values around 0 to 1 (from
     `dinomask.image.normalise`), H and W multiples of 14, in which objects have
@@ -92,6 +99,17 @@ class CenterMask(nn.Module):
             config.mask_px,
             config.iou_width,
             config.n_classes,
+        )
+        # last, and only if asked for: other models keep their names and random weights
+        self.semantic_head = (
+            SemanticHead(config.detail_width, config.semantic_classes)
+            if config.semantic_classes
+            else None
+        )
+        self.image_head = (
+            ImageClassHead(config.pyramid_width, config.image_classes)
+            if config.image_classes
+            else None
         )
         for name in ("mean", "std"):
             value = torch.tensor(getattr(self.backbone, name)).view(1, 3, 1, 1)
@@ -162,8 +180,65 @@ class CenterMask(nn.Module):
             boxes[order], rois[order], scores[order], classes[order], logits[order].sigmoid()
         )
 
+    @torch.inference_mode()
+    def semantic(self, tiles: Tensor) -> Tensor:
+        """Predict the class of every pixel.
+
+        Returns
+        -------
+        shape (B, S, H, W); probabilities, background first
+
+        Raises
+        ------
+        ModelError
+            If the model has no head for it.
+        """
+        if self.semantic_head is None:
+            raise _no_head(setting="semantic_classes")
+        logits: Tensor = self.semantic_head(self.features(tiles), _size_px(tiles))
+        return logits.softmax(1)
+
+    @torch.inference_mode()
+    def image_class(self, tiles: Tensor) -> Tensor:
+        """Predict the class of each tile as a whole.
+
+        Returns
+        -------
+        shape (B, K); probabilities
+
+        Raises
+        ------
+        ModelError
+            If the model has no head for it.
+        """
+        if self.image_head is None:
+            raise _no_head(setting="image_classes")
+        logits: Tensor = self.image_head(self.features(tiles))
+        return logits.softmax(1)
+
+    @property
+    def loss_names(self) -> tuple[str, ...]:
+        """Names of what `losses` returns, in order."""
+        extra = {"semantic": self.semantic_head, "image_class": self.image_head}
+        return (*LOSS_NAMES, *(name for name, head in extra.items() if head is not None))
+
+    def shared_parameters(self) -> list[nn.Parameter]:
+        """Return the last parameters that every loss depends on.
+
+        The layer that makes the level at stride 14: levels 7 and 28 and the
+        masks' fine level are made of it. Gradients with respect to it cost a pass
+        through the heads alone, not through the backbone.
+        """
+        return list(self.pyramid.out_14.parameters())
+
     def losses(
-        self, tiles: Tensor, targets: list[InstanceTargets], n_true: int, n_proposals: int
+        self,
+        tiles: Tensor,
+        targets: list[InstanceTargets],
+        n_true: int,
+        n_proposals: int,
+        class_weights: ClassWeights | None = None,
+        chance: Sequence[torch.Generator] | None = None,
     ) -> dict[str, Tensor]:
         """Compute all training losses of a batch.
 
@@ -175,107 +250,34 @@ class CenterMask(nn.Module):
         n_proposals : own detections a crop that train MaskIoU, and the mask
             where they hit; false ones teach MaskIoU to answer 0, which lets it
             reject them
+        class_weights : how much each class counts; None counts all alike
+        chance : B generators on the CPU that boxes are drawn from, one a crop, so that
+            they don't depend on the crop's company; None makes them from torch's own
+
+        Raises
+        ------
+        DataError
+            If an object or image is of a class that the model doesn't have.
         """
+        check_classes(targets, self.config.n_classes, self.config.image_classes)
+        weights = class_weights or ClassWeights()
         pyramid = self.features(tiles)
         dense = self.dense(pyramid)
-        losses = detection_losses(dense, targets)
-        rois = [sample_true_boxes(target, n_true) for target in targets]
+        losses = detection_losses(dense, targets, weights.objects)
+        chance = chance or [_generator() for _ in targets]
+        rois = [sample_true_boxes(t, n_true, g) for t, g in zip(targets, chance, strict=True)]
         if n_proposals:
-            proposals = sample_proposals(dense, targets, n_proposals)
-            rois = [_join(a, b) for a, b in zip(rois, proposals, strict=True)]
-        losses.update(self._mask_losses(pyramid, targets, rois))
+            proposals = sample_proposals(dense, targets, n_proposals, chance)
+            rois = [a.joined(b) for a, b in zip(rois, proposals, strict=True)]
+        predicted = self.masks(pyramid, [roi.boxes_yxyx_px for roi in rois])
+        losses.update(roi_losses(*predicted, targets, rois))
+        if self.semantic_head is not None:
+            logits = self.semantic_head(pyramid, _size_px(tiles))
+            losses["semantic"] = semantic_loss(logits, targets, weights.pixels)
+        if self.image_head is not None:
+            logits = self.image_head(pyramid)
+            losses["image_class"] = image_class_loss(logits, targets, weights.images)
         return losses
-
-    def _mask_losses(
-        self, pyramid: Pyramid, targets: list[InstanceTargets], rois: list[tuple[Tensor, Tensor]]
-    ) -> dict[str, Tensor]:
-        boxes, logits, iou = self.masks(pyramid, [box for box, _ in rois])
-        counts = [len(box) for box, _ in rois]
-        labels = torch.cat([label for _, label in rois])
-        truth = torch.cat(
-            [
-                mask_targets(target.labels_yx, box, label, self.config.mask_px)
-                for target, box, (_, label) in zip(
-                    targets, boxes.detach().split(counts), rois, strict=True
-                )
-            ]
-        )
-        areas = torch.cat(
-            [_lookup(t.areas_px, r[1], 0.0) for t, r in zip(targets, rois, strict=True)]
-        )
-        classes = torch.cat(
-            [_lookup(t.classes, r[1], 0) for t, r in zip(targets, rois, strict=True)]
-        )
-        real = labels > 0
-        goal = iou_targets(logits.detach(), truth, boxes.detach(), areas) * real
-        predicted = iou.gather(1, classes[:, None])[:, 0]
-        return {
-            "mask": mask_loss(logits[real], truth[real]),
-            "mask_iou": 0.5 * F.mse_loss(predicted, goal, reduction="sum") / max(len(goal), 1),
-        }
-
-
-def propose(
-    dense: DensePredictions, config: DetectConfig, score_threshold: float = 0.0
-) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """Select boxes of each tile: best of each level, then suppression by class.
-
-    A score can only fall when MaskIoU is multiplied in, so nothing below the
-    final threshold needs a mask.
-
-    Returns
-    -------
-    for each tile: boxes (N, 4) in model pixels, scores (N,), classes (N,)
-    """
-    lowest = max(config.candidate_score, score_threshold)
-    boxes_all, scores_all = dense.boxes_yxyx_px(), dense.scores()
-    selected = []
-    for boxes, scores in zip(boxes_all, scores_all, strict=True):
-        keep = []
-        for stride in dense.strides_px.unique():
-            level = torch.where((dense.strides_px == stride)[:, None], scores, -1.0).flatten()
-            top = level.topk(min(config.pre_nms, len(level)))
-            keep.append(top.indices[top.values > lowest])
-        flat = torch.cat(keep)
-        rows, classes = flat // scores.shape[1], flat % scores.shape[1]
-        chosen = boxes[rows]
-        kept = batched_nms(chosen, scores.flatten()[flat], classes, config.nms_iou)
-        kept = kept[: config.max_instances]
-        selected.append((chosen[kept], scores.flatten()[flat][kept], classes[kept]))
-    return selected
-
-
-def sample_true_boxes(target: InstanceTargets, n: int) -> tuple[Tensor, Tensor]:
-    """Draw up to n objects and jitter their boxes; return boxes (N, 4) and labels (N,)."""
-    n_objects = len(target.boxes_yxyx_px)
-    rows = torch.randperm(n_objects, device=target.boxes_yxyx_px.device)[:n]
-    boxes = target.boxes_yxyx_px[rows]
-    size = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
-    noise = torch.randn_like(boxes).clamp(-2, 2) * JITTER
-    return boxes + noise * size, rows + 1
-
-
-@torch.no_grad()
-def sample_proposals(
-    dense: DensePredictions, targets: list[InstanceTargets], n: int
-) -> list[tuple[Tensor, Tensor]]:
-    """Draw the model's own boxes and the label each one hits (0: none).
-
-    Boxes on unsupervised ground are passed over.
-    """
-    config = DetectConfig(pre_nms=300, max_instances=100, candidate_score=0.1)
-    result = []
-    for (boxes, _, _), target in zip(propose(dense, config), targets, strict=True):
-        limit = boxes.new_tensor([target.labels_yx.shape[0], target.labels_yx.shape[1]]).repeat(2)
-        centre = ((boxes[:, :2] + boxes[:, 2:]) / 2).clamp(min=0).minimum(limit[:2] - 1).long()
-        boxes = boxes[target.labels_yx[centre[:, 0], centre[:, 1]] >= 0]
-        boxes = boxes[torch.randperm(len(boxes), device=boxes.device)[:n]]
-        labels = torch.zeros(len(boxes), dtype=torch.long, device=boxes.device)
-        if len(target.boxes_yxyx_px) and len(boxes):
-            overlap, row = box_iou(boxes, target.boxes_yxyx_px).max(1)
-            labels = torch.where(overlap >= 0.4, row + 1, 0)
-        result.append((boxes, labels))
-    return result
 
 
 def _select(pyramid: Pyramid, b: int) -> Pyramid:
@@ -284,11 +286,17 @@ def _select(pyramid: Pyramid, b: int) -> Pyramid:
     return Pyramid(pyramid.detail[one], pyramid.fine[one], (at_7, at_14, at_28))
 
 
-def _join(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    return torch.cat([a[0], b[0]]), torch.cat([a[1], b[1]])
+def _generator() -> torch.Generator:
+    return torch.Generator().manual_seed(int(torch.randint(2**62, ())))
 
 
-def _lookup(values: Tensor, labels: Tensor, default: float) -> Tensor:
-    if len(values) == 0:
-        return torch.full_like(labels, int(default), dtype=values.dtype)
-    return torch.where(labels > 0, values[(labels - 1).clamp(min=0)], default).to(values.dtype)
+def _size_px(tiles: Tensor) -> tuple[int, int]:
+    return tiles.shape[-2], tiles.shape[-1]
+
+
+def _no_head(*, setting: str) -> ModelError:
+    return ModelError(
+        expected=f"a model with {setting.replace('_', ' ')}",
+        got="one without a head for them",
+        remedy=f"Train one with {setting} in its architecture.",
+    )

@@ -15,6 +15,7 @@ from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
+from dinomask.nets.processes import mean_over_processes
 from dinomask.nets.pyramid import LEVEL_STRIDES_PX
 
 SIZE_RANGES_PX = ((0.0, 56.0), (56.0, 112.0), (112.0, math.inf))
@@ -69,12 +70,24 @@ class InstanceTargets:
     boxes_yxyx_px : shape (N, 4), float32, half-open; row n is label n + 1
     classes : shape (N,), int64
     areas_px : shape (N,), float32
+    image_class : shape (), int64; class of the whole image, None or -1 if unknown
     """
 
     labels_yx: Tensor
     boxes_yxyx_px: Tensor
     classes: Tensor
     areas_px: Tensor
+    image_class: Tensor | None = None
+
+    def to(self, device: torch.device | str) -> InstanceTargets:
+        """Move everything to a device."""
+        return InstanceTargets(
+            self.labels_yx.to(device),
+            self.boxes_yxyx_px.to(device),
+            self.classes.to(device),
+            self.areas_px.to(device),
+            None if self.image_class is None else self.image_class.to(device),
+        )
 
 
 class FCOSHead(nn.Module):
@@ -200,17 +213,27 @@ def centerness_target(distances: Tensor) -> Tensor:
     return ratio.clamp(min=0).sqrt()
 
 
-def detection_losses(dense: DensePredictions, targets: list[InstanceTargets]) -> dict[str, Tensor]:
+def detection_losses(
+    dense: DensePredictions, targets: list[InstanceTargets], class_weights: Tensor | None = None
+) -> dict[str, Tensor]:
     """Focal loss of classes, GIoU loss of boxes, cross-entropy of centerness.
 
     Classes are summed over supervised locations and divided by the number of
-    positives; boxes are weighted by their centerness target.
+    positives, a mean over the processes of a distributed training; boxes are weighted
+    by their centerness target.
+
+    Parameters
+    ----------
+    dense : predictions of B tiles
+    targets : B crops' truth
+    class_weights : shape (C,); factor on the focal loss of the locations that
+        should find an object of each class; background counts 1
     """
     assigned = torch.stack(
         [assign(dense.locations_yx_px, dense.strides_px, target) for target in targets]
     )
     positive = assigned >= 0
-    n_positive = positive.sum().clamp(min=1)
+    n_positive = mean_over_processes(positive.sum()).clamp(min=1)
     one_hot = torch.zeros_like(dense.class_logits)
     boxes = torch.zeros_like(dense.distances_px)
     for b, target in enumerate(targets):
@@ -219,6 +242,8 @@ def detection_losses(dense: DensePredictions, targets: list[InstanceTargets]) ->
         one_hot[b, where, target.classes[rows]] = 1.0
         boxes[b, where] = target.boxes_yxyx_px[rows]
     focal = sigmoid_focal_loss(dense.class_logits, one_hot, alpha=0.25, gamma=2.0)
+    if class_weights is not None:
+        focal = focal * torch.where(positive, one_hot @ class_weights, 1.0)[..., None]
     supervised = (assigned != -2)[..., None]
     locations = dense.locations_yx_px.expand(len(targets), -1, -1)[positive]
     goal = centerness_target(_side_distances(locations, boxes[positive]))
@@ -228,6 +253,6 @@ def detection_losses(dense: DensePredictions, targets: list[InstanceTargets]) ->
     )
     return {
         "class": (focal * supervised).sum() / n_positive,
-        "box": (giou * goal).sum() / goal.sum().clamp(min=1),
+        "box": (giou * goal).sum() / mean_over_processes(goal.sum()).clamp(min=1),
         "centerness": centerness / n_positive,
     }
