@@ -2,16 +2,17 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check clean
+.PHONY: help install demo test check train-tiny clean
 
 BIN := .venv/bin
 STAMP := .venv/.installed
 SAMPLE := sample_data/nuclei.tif
 DEMO := demo_output
 PYTEST_ARGS ?=
+DATA ?= $(DINOMASK_DATA)
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 16
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 16
 
 install: $(STAMP)  ## install into .venv, with napari and the development tools
 
@@ -44,6 +45,12 @@ check: install  ## format, lint, types and the contracts between the parts
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+train-tiny: install  ## train the bundled model anew, into build/tiny (hours); DATA=the folder of data sets
+	$(BIN)/dinomask train "$(DATA)/dsb2018" "$(DATA)/usiigaci" --config configs/tiny_1.toml \
+		--out build/tiny_1
+	$(BIN)/dinomask train "$(DATA)/dsb2018" "$(DATA)/usiigaci" --config configs/tiny_2.toml \
+		--init build/tiny_1 --out build/tiny
 
 clean:  ## remove build outputs and caches; .venv stays
 	rm -rf build dist *.egg-info src_model/*.egg-info .pytest_cache .mypy_cache .ruff_cache \

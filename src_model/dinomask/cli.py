@@ -7,8 +7,9 @@ here imports torch before a command runs, so that help comes at once.
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TextIO
 
 from cyclopts import App, CycloptsError, Parameter
 from rich.table import Table
@@ -16,22 +17,20 @@ from rich.table import Table
 import dinomask
 from dinomask.cli_options import (
     SEGMENT_DEFAULTS,
-    TRAIN_DEFAULTS,
     JsonPath,
     SegmentOptions,
-    TrainOptions,
     check_report,
     complain,
     err_console,
-    option_name,
+    fill_in_from_file,
     out_console,
     parse_plane,
-    require_data,
     say,
     warn,
     write_report,
 )
-from dinomask.config import ModelConfig
+from dinomask.cli_train import evaluate, train, tune
+from dinomask.config.options import option_name
 from dinomask.errors import CancelledError, DinomaskError, SettingsError
 
 if TYPE_CHECKING:
@@ -48,6 +47,9 @@ app = App(
 )
 models_app = App(name="models", help="List models, or tell about one.")
 app.command(models_app)
+app.command(evaluate)
+app.command(train, config=fill_in_from_file)
+app.command(tune)
 
 
 @app.command
@@ -107,112 +109,6 @@ def segment(
     size = f"at {result.diameter_px:g} px, " if result.diameter_px else ""
     seconds = sum(result.report["timings_s"].values())
     say(f"{len(result.table)} objects {size}{seconds:.1f} s → {output}")
-    return 0
-
-
-@app.command
-def evaluate(
-    *data: Path,
-    split: str | None = None,
-    config: SegmentOptions = SEGMENT_DEFAULTS,
-    save: Path | None = None,
-    json: JsonPath = None,
-) -> int:
-    """Segment annotated images and compare with their labels.
-
-    Parameters
-    ----------
-    data
-        Folders with images/, labels/ and optionally index.csv, or COCO json files
-        beside their images.
-    split
-        Only the images of this split.
-    save
-        Write each predicted label image into this folder, as NAME.tif.
-    json
-        Write all figures to this file.
-    """
-    from dinomask.terminal import ProgressBar, accuracy_table, print_table
-    from dinomask.train.datasets import find_samples
-    from dinomask.train.evaluate import evaluate as run
-
-    check_report(json)
-    samples = find_samples(require_data(data), split)
-    with ProgressBar(err_console) as bar:
-        report = run(samples, config, save=save, on_progress=bar)
-    write_report(json, report)
-    print_table(out_console, accuracy_table(report))
-    return 0
-
-
-@app.command
-def train(
-    *data: Path,
-    out: Path,
-    config: TrainOptions = TRAIN_DEFAULTS,
-    split: str | None = None,
-    backbone: str | None = None,
-    weights: str | None = None,
-    init: str | None = None,
-    resume: bool = False,
-    score_threshold: float | None = None,
-    json: JsonPath = None,
-) -> int:
-    """Train a model on annotated images and write a checkpoint folder.
-
-    Parameters
-    ----------
-    data
-        Folders with images/, labels/ and optionally index.csv, or COCO json files
-        beside their images.
-    out
-        Checkpoint folder. It also keeps the state of the training, for --resume.
-    split
-        Only the images of this split.
-    backbone
-        Our tiny one, or timm's name of a DINOv2, ViT, MAE, CLIP, SAM, Swin, Swin V2, ConvNeXt,
-        ResNet, MobileNetV3, MobileNetV4 or EfficientNet model, e.g. vit_small_patch14_reg4_dinov2,
-        vit_base_patch16_224.mae, convnext_tiny. Tags choose among published weights.
-    weights
-        Pretrained weights of the backbone: hub, or a .pth or .safetensors file.
-    init
-        Start from the weights of this model.
-    resume
-        Go on with the training in --out.
-    score_threshold
-        Stored in the checkpoint as the lowest score to report.
-    json
-        Write settings, machine and figures to this file.
-    """
-    from dinomask.nets.zoo import Manifest
-    from dinomask.run.report import machine
-    from dinomask.terminal import TrainingBar
-    from dinomask.train.datasets import describe_sources, find_samples
-    from dinomask.train.generate import describe_generated
-    from dinomask.train.loop import train as run
-
-    check_report(json)
-    folders = require_data(data)
-    samples = find_samples(folders, split)
-    architecture = ModelConfig(backbone=backbone) if backbone else None
-    sources = describe_sources(folders, split) + describe_generated(config.generated_share)
-    manifest = Manifest(out.name, architecture or ModelConfig(), trained_on=sources)
-    with TrainingBar(err_console) as bar:
-        manifest = run(
-            samples,
-            out,
-            config,
-            architecture=architecture,
-            init=init,
-            backbone_weights=weights,
-            resume=resume,
-            score_threshold=score_threshold,
-            manifest=manifest,
-            on_step=bar,
-        )
-    report = {"training": manifest.training, "machine": machine(), "losses": bar.losses}
-    write_report(json, {"dinomask_version": dinomask.__version__, **report})
-    say(f"{manifest.training['steps']} steps, {manifest.training['minutes']} min → {out}")
     return 0
 
 
@@ -296,8 +192,25 @@ def doctor(
     return 0
 
 
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    if category.__module__.startswith("dinomask"):
+        complain("warning", str(message))
+    else:
+        (file or sys.stderr).write(
+            warnings.formatwarning(message, category, filename, lineno, line)
+        )
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 2 bad input, 130 cancelled (resumable)."""
+    warnings.showwarning = _show_warning
     try:
         code = app(arguments, exit_on_error=False, print_error=False, error_console=err_console)
     except DinomaskError as error:

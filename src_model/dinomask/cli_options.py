@@ -3,46 +3,68 @@
 from __future__ import annotations
 
 import json
-import re
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
+from cyclopts.config import Dict
 from rich.console import Console
 from rich.markup import escape
 
 from dinomask.config import (
     AugmentConfig,
+    BalanceConfig,
     DetectConfig,
+    FitConfig,
+    LoraSettings,
+    ModelConfig,
     NormaliseConfig,
+    SearchSpace,
     SegmentConfig,
     TileConfig,
     TrainConfig,
+    TuneConfig,
 )
+from dinomask.config.files import read_train_file
+from dinomask.config.options import option_name
 from dinomask.errors import OutputError, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from cyclopts import App, ArgumentCollection
+
     from dinomask.image.doctor import Finding
 
-for _config in (AugmentConfig, DetectConfig, NormaliseConfig, TileConfig):
-    # nested settings become options of their own: --tile, not --tiles.tile-px
-    Parameter(name="*")(_config)
+NESTED = {
+    AugmentConfig: "Augmentation",
+    BalanceConfig: "Balance of the losses",
+    DetectConfig: "Detection",
+    FitConfig: "Ways to fit",
+    LoraSettings: "LoRA",
+    ModelConfig: "Architecture",
+    NormaliseConfig: "Normalisation",
+    SearchSpace: "Search space",
+    TileConfig: "Tiles",
+}
+"""Settings whose fields become options of their own, --tile and not --tiles.tile-px, each
+class with its heading in the help."""
+
+for _config, _heading in NESTED.items():
+    Parameter(name="*", group=_heading, name_transform=partial(option_name, owner=_config))(_config)
 
 SEGMENT_DEFAULTS = SegmentConfig()
 TRAIN_DEFAULTS = TrainConfig()
 SegmentOptions = Annotated[SegmentConfig, Parameter(name="*")]
+TUNE_DEFAULTS = TuneConfig()
 TrainOptions = Annotated[TrainConfig, Parameter(name="*")]
+TuneOptions = Annotated[TuneConfig, Parameter(name="*")]
+ModelOptions = Annotated[ModelConfig | None, Parameter(name="*")]
 JsonPath = Annotated[Path | None, Parameter(name="--json")]
 
 out_console = Console()
 err_console = Console(stderr=True)
-
-
-def option_name(field: str) -> str:
-    """Name an option like its field, without the unit: diameter_px is --diameter."""
-    return re.sub(r"_(px|s|um|pct)$", "", field).replace("_", "-")
 
 
 def say(text: str) -> None:
@@ -83,6 +105,17 @@ def parse_plane(items: Sequence[str]) -> dict[str, int]:
             )
         plane[axis] = int(index)
     return plane
+
+
+def fill_in_from_file(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Take what the line doesn't give from the file of --config (a `config` of cyclopts)."""
+    option, *_ = arguments.match("--config")
+    if option.tokens:
+        path = Path(option.tokens[0].value)
+        options = read_train_file(path)
+        # positional, so that the command asks for them itself
+        options.pop("data", None)
+        Dict(options, source=str(path), use_commands_as_keys=False)(app, commands, arguments)
 
 
 def require_data(data: Sequence[Path]) -> list[Path]:

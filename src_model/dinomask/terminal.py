@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.measure import Measurement
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import TracebackType
     from typing import Self
 
@@ -25,6 +27,9 @@ STAGES = {
     "render": "drawing labels",
     "evaluate": "evaluating",
 }
+TEXTS = ("trial", "state", "fit", "note")
+"""Columns of words in the table of trials."""
+
 PLAIN_EVERY_S = 10.0
 """Time between progress lines where the output is no terminal."""
 
@@ -127,6 +132,25 @@ def accuracy_table(report: dict[str, Any]) -> Table:
         style = "bold" if name == "mean" else None
         table.add_row(name, str(figures["images"]), str(figures["objects"]), *values, style=style)
     return table
+
+
+def trials_table(rows: Sequence[dict[str, Any]]) -> Table:
+    """Lay out the trials of a search, best first; settings that none has are left out."""
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    keys = [key for key in rows[0] if any(row[key] not in (None, "") for row in rows)]
+    for key in keys:
+        table.add_column(key.replace("_", " "), justify="left" if key in TEXTS else "right")
+    ranked = sorted(rows, key=lambda r: (r["state"] == "done", r["score"] or 0.0), reverse=True)
+    for i, row in enumerate(ranked):
+        cells = [_cell(row[key]) for key in keys]
+        table.add_row(*cells, style="bold" if i == 0 and row["state"] == "done" else None)
+    return table
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.3g}" if isinstance(value, float) else escape(str(value))
 
 
 def print_table(console: Console, table: Table) -> None:

@@ -15,9 +15,11 @@ from dinomask.config import AugmentConfig, ModelConfig, TrainConfig
 from dinomask.errors import DataError, ModelError, OutputError, SettingsError
 from dinomask.nets.catalogue import MANIFEST_FILE
 from dinomask.nets.zoo import WEIGHTS_FILE, load_model, read_manifest
+from dinomask.train.balance import Balancer
 from dinomask.train.crops import CropDataset, collate
 from dinomask.train.datasets import Sample, find_samples
-from dinomask.train.loop import LOG_FILE, DivergedError, TrainProgress, learning_rate, train
+from dinomask.train.loop import LOG_FILE, DivergedError, TrainProgress, train
+from dinomask.train.schedule import rate_factor
 from dinomask.train.state import STATE_FILE, TrainingState
 from tests.limits import full_disk
 from tests.nets.small import small_config, small_model
@@ -146,6 +148,11 @@ def test_starts_from_another_models_weights(
     train(samples, tmp_path / "next", config, init=str(straight[0]))
     old, new = (load_model(str(f))[0].state_dict() for f in (straight[0], tmp_path / "next"))
     torch.testing.assert_close(dict(new), dict(old))
+    origin = read_manifest(tmp_path / "next").training["from"]
+    assert origin["weights_sha256"] == read_manifest(straight[0]).weights_sha256
+    assert origin["steps"] == 5
+    train(samples, tmp_path / "next", dataclasses.replace(config, steps=2), resume=True)
+    assert read_manifest(tmp_path / "next").training["from"] == origin
     with pytest.raises(ModelError, match="the architecture of"):
         train(samples, tmp_path / "x", config, init=str(straight[0]), architecture=ModelConfig())
 
@@ -180,14 +187,14 @@ def test_loss_falls_and_is_logged(samples: list[Sample], tmp_path: Path) -> None
     recorder = Recorder()
     calm = AugmentConfig(wide_scale_probability=0, rotate_probability=0, noise_probability=0)
     config = TrainConfig(
-        steps=40, batch=2, crop_px=70, learning_rate=2e-3, rois_per_image=4, augment=calm
+        steps=60, batch=2, crop_px=70, learning_rate=2e-3, rois_per_image=4, augment=calm
     )
     train(samples, tmp_path / "m", config, architecture=small_config(), on_step=recorder)
     totals = [p.losses["total"] for p in recorder.steps]
-    assert sum(totals[-8:]) < 0.8 * sum(totals[:8])
+    assert sum(totals[-12:]) < 0.8 * sum(totals[:12])
     lines = (tmp_path / "m" / LOG_FILE).read_text().splitlines()
-    assert [json.loads(line)["step"] for line in lines] == [20, 40]
-    assert json.loads(lines[1])["losses"] == recorder.losses[40]
+    assert [json.loads(line)["step"] for line in lines] == [20, 40, 60]
+    assert json.loads(lines[-1])["losses"] == recorder.losses[60]
 
 
 def test_minutes_end_a_training(samples: list[Sample], tmp_path: Path) -> None:
@@ -206,8 +213,8 @@ def test_images_without_any_object(tmp_path: Path) -> None:
 
 
 def test_learning_rate_rises_then_falls() -> None:
-    config = TrainConfig(steps=100, learning_rate=1.0, warmup=0.1)
-    rates = [learning_rate(config, i / 1000) for i in range(1000)]
+    config = TrainConfig(steps=100, warmup=0.1)
+    rates = [rate_factor(config, i / 1000) for i in range(1000)]
     peak = rates.index(max(rates))
     assert 95 <= peak <= 101
     assert max(rates) == pytest.approx(1.0, abs=1e-3)
@@ -215,7 +222,7 @@ def test_learning_rate_rises_then_falls() -> None:
     assert all(a > b for a, b in itertools.pairwise(rates[101:]))
     assert rates[550] == pytest.approx(0.01 + 0.99 / 2, abs=1e-3)
     assert rates[-1] == pytest.approx(0.01, abs=1e-4)
-    assert learning_rate(dataclasses.replace(config, warmup=0.0), 0.0) == 1.0
+    assert rate_factor(dataclasses.replace(config, warmup=0.0), 0.0) == 1.0
 
 
 def _copy(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -226,7 +233,7 @@ def test_the_average_follows_the_weights() -> None:
     model = small_model()
     start = _copy(model.state_dict())
     optimiser = torch.optim.AdamW(model.parameters())
-    state = TrainingState(model, _copy(start), optimiser, step=10_000)
+    state = TrainingState(model, _copy(start), optimiser, Balancer(()), step=10_000)
     with torch.no_grad():
         for p in model.parameters():
             p += 1.0
@@ -236,7 +243,7 @@ def test_the_average_follows_the_weights() -> None:
     for name, value in state.average.items():
         torch.testing.assert_close(value, start[name] + share, atol=1e-4, rtol=1e-4)
     # in the first steps it moves faster, so that it forgets the random start
-    state = TrainingState(model, _copy(start), optimiser, step=0)
+    state = TrainingState(model, _copy(start), optimiser, Balancer(()), step=0)
     state.update_average(0.998)
     name = next(iter(start))
     torch.testing.assert_close(state.average[name], start[name] + 0.9)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from dinomask.config.model import LORA_TARGETS, PATCH_PX, LoraSettings, ModelConfig
+from dinomask.config.fit import FitConfig
+from dinomask.config.model import LORA_TARGETS, PATCH_PX, QKV_PARTS, LoraSettings, ModelConfig
 from dinomask.config.segment import (
     MIN_DIAMETER_PX,
     DetectConfig,
@@ -17,20 +18,27 @@ from dinomask.config.segment import (
     SegmentConfig,
     TileConfig,
 )
+from dinomask.config.tasks import BalanceConfig
 from dinomask.config.train import AugmentConfig, TrainConfig
+from dinomask.config.tune import SearchSpace, TuneConfig
 
 __all__ = [
     "LORA_TARGETS",
     "MIN_DIAMETER_PX",
     "PATCH_PX",
+    "QKV_PARTS",
     "AugmentConfig",
+    "BalanceConfig",
     "DetectConfig",
+    "FitConfig",
     "LoraSettings",
     "ModelConfig",
     "NormaliseConfig",
+    "SearchSpace",
     "SegmentConfig",
     "TileConfig",
     "TrainConfig",
+    "TuneConfig",
     "as_dict",
 ]
 

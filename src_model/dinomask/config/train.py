@@ -6,7 +6,9 @@ import dataclasses
 from typing import Literal
 
 from dinomask.config.checks import require
+from dinomask.config.fit import FitConfig
 from dinomask.config.model import PATCH_PX
+from dinomask.config.tasks import BalanceConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +48,12 @@ class AugmentConfig:
     contrast_max: float = 0.3
     """Largest relative change of contrast, and shift of brightness."""
 
+    stain_probability: float = 0.5
+    """Chance that the stains of a colour image are varied, as if light had passed through it."""
+
+    drop_channel_probability: float = 0.05
+    """Chance that a channel of a colour image is replaced by the mean of the others."""
+
     blur_probability: float = 0.2
     """Chance of a Gaussian blur."""
 
@@ -73,7 +81,7 @@ class TrainConfig:
     """Time in all, resumed parts included."""
 
     batch: int = 6
-    """Crops a step."""
+    """Crops a step, in each of the processes that train together."""
 
     crop_px: int = 224
     """Side of a crop in model pixels, a multiple of 14."""
@@ -105,6 +113,9 @@ class TrainConfig:
     modality_power: float = 0.5
     """Modalities are drawn in proportion to (number of images) ** this."""
 
+    modality_weights: tuple[tuple[str, float], ...] = ()
+    """Pairs of a modality's name and a factor by which it is drawn more often."""
+
     generated_share: float = 0.0
     """Share of crops drawn from generated images of many kinds of microscopy, 0 to 1."""
 
@@ -123,7 +134,16 @@ class TrainConfig:
     threads: int | None = None
     """CPU threads of the network; None takes all cores."""
 
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic of the network; auto takes bf16 on CUDA and on CPUs with matrix units (AMX)."""
+
+    checkpoint_gradients: bool = False
+    """Whether the backbone's activations are computed a second time instead of being kept:
+    less memory, a third more time."""
+
     augment: AugmentConfig = AugmentConfig()
+    fit: FitConfig = FitConfig()
+    balance: BalanceConfig = BalanceConfig()
 
     def __post_init__(self) -> None:
         require(

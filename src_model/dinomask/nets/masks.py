@@ -47,12 +47,43 @@ def pool_rois(features: Tensor, rois: list[Tensor], stride_px: float, size: int)
     -------
     shape (sum of N_b, C, size, size)
     """
+    if torch.is_grad_enabled() and features.device.type == "cpu":
+        return pool_by_products(features, rois, stride_px, size)
     # always in float32: a coordinate of 300 px in bfloat16 would be off by up to a pixel
     xyxy = [r[:, [1, 0, 3, 2]].float() for r in rois]
     pooled: Tensor = roi_align(
         features.float(), xyxy, size, spatial_scale=1.0 / stride_px, sampling_ratio=2, aligned=True
     )
     return pooled
+
+
+def pool_by_products(features: Tensor, rois: list[Tensor], stride_px: float, size: int) -> Tensor:
+    """RoIAlign as two matrix products, the same values as `pool_rois` gives.
+
+    Bilinear sampling of a box is separable: ``Wy · F · Wxᵀ``. On a CPU the
+    gradient of the products takes a tenth of the time of torchvision's.
+    """
+    pooled = []
+    for maps, boxes in zip(features, rois, strict=True):
+        height, width = maps.shape[-2:]
+        # coordinates and weights in float32; autocast alone may lower the products
+        along_y = _sampling_weights(boxes[:, 0], boxes[:, 2], stride_px, size, height)
+        along_x = _sampling_weights(boxes[:, 1], boxes[:, 3], stride_px, size, width)
+        rows = along_y.flatten(0, 1) @ maps.float().permute(1, 2, 0).reshape(height, -1)
+        rows = rows.view(len(boxes), size, width, len(maps))
+        pooled.append((along_x[:, None] @ rows).permute(0, 3, 1, 2))
+    return torch.cat(pooled).float()
+
+
+def _sampling_weights(low: Tensor, high: Tensor, stride_px: float, size: int, n: int) -> Tensor:
+    # mean of two linearly interpolated samples a cell, shape (N, size, n)
+    steps = (torch.arange(2 * size, device=low.device) + 0.5) / (2 * size)
+    low, high = low.float()[:, None], high.float()[:, None]
+    at = (low + steps * (high - low)) / stride_px - 0.5
+    near = ((at >= -1) & (at <= n))[:, :, None]
+    grid = torch.arange(n, device=low.device)
+    weights = (1 - (at.clamp(0, n - 1)[:, :, None] - grid).abs()).clamp(min=0) * near
+    return weights.view(len(low), size, 2, n).mean(2)
 
 
 class MaskHead(nn.Module):
@@ -180,11 +211,10 @@ def iou_targets(
 
 
 def mask_loss(mask_logits: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy plus ½ (1 − Dice), each averaged over N masks."""
-    if len(mask_logits) == 0:
-        return mask_logits.sum()
-    entropy = F.binary_cross_entropy_with_logits(mask_logits, target)
+    """Cross-entropy plus ½ (1 − Dice) of each of N masks, shape (N,)."""
+    entropy = F.binary_cross_entropy_with_logits(mask_logits, target, reduction="none")
     probability = mask_logits.sigmoid()
     overlap = 2 * (probability * target).sum((1, 2)) + 1
     dice = overlap / (probability.sum((1, 2)) + target.sum((1, 2)) + 1)
-    return entropy + 0.5 * (1 - dice).mean()
+    loss: Tensor = entropy.mean((1, 2)) + 0.5 * (1 - dice)
+    return loss

@@ -10,8 +10,6 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from dinomask.config import AugmentConfig, NormaliseConfig
-from dinomask.image.normalise import Normaliser, fit_array
 from dinomask.image.resample import (
     PAD_VALUE,
     clip_window,
@@ -19,10 +17,14 @@ from dinomask.image.resample import (
     scaled_length,
     source_range,
 )
-from dinomask.train.datasets import Sample, median_diameter_px
+from dinomask.train.annotated import AnnotatedImage
+from dinomask.train.stain import drop_channel, vary_stains
 
 if TYPE_CHECKING:
+    from dinomask.config import AugmentConfig
     from dinomask.image.resample import Window
+
+__all__ = ["AnnotatedImage", "Crop", "draw_crop", "finish_crop", "vary_intensity"]
 
 Array = npt.NDArray[Any]
 
@@ -50,6 +52,7 @@ class Crop:
     boxes_yxyx_px : shape (N, 4), float32
     classes : shape (N,), int64
     areas_px : shape (N,), float32
+    image_class : of the whole image; None if unknown
     """
 
     image_cyx: Array
@@ -57,38 +60,7 @@ class Crop:
     boxes_yxyx_px: Array
     classes: Array
     areas_px: Array
-
-
-class AnnotatedImage:
-    """An image with labels in memory, ready to be cropped."""
-
-    def __init__(self, image_cyx: Array, labels_yx: Array, is_rgb: bool) -> None:
-        self.image_cyx = image_cyx
-        self.labels_yx = labels_yx
-        self.is_rgb = is_rgb
-        self.diameter_px = median_diameter_px(labels_yx)
-        self._normalisers: dict[tuple[float, float], Normaliser] = {}
-        objects = ndimage.find_objects(labels_yx)
-        self.centres_yx = np.array(
-            [[(s.start + s.stop) / 2 for s in box] for box in objects if box is not None]
-        ).reshape(-1, 2)
-
-    @classmethod
-    def read(cls, sample: Sample) -> AnnotatedImage:
-        """Read a sample from disk."""
-        return cls(*sample.read())
-
-    def normaliser(self, low_pct: float, high_pct: float) -> Normaliser:
-        """Return the normaliser for a pair of percentiles, fitted once."""
-        if (low_pct, high_pct) not in self._normalisers:
-            self._normalisers[low_pct, high_pct] = self._fit(low_pct, high_pct)
-        return self._normalisers[low_pct, high_pct]
-
-    def _fit(self, low_pct: float, high_pct: float) -> Normaliser:
-        pixels = self.image_cyx.reshape(len(self.image_cyx), -1)
-        step = max(1, pixels.shape[1] // 200_000)
-        config = NormaliseConfig(low_pct=low_pct, high_pct=high_pct)
-        return fit_array(pixels[:, ::step], self.is_rgb, config)
+    image_class: int | None = None
 
 
 def draw_crop(
@@ -119,7 +91,7 @@ def draw_crop(
     pixels, labels, outside = (_turn(a, turns, flip) for a in (pixels, labels[None], outside[None]))
     pixels = vary_intensity(pixels, config, rng)
     pixels = np.where(outside, PAD_VALUE, pixels).astype(np.float32)
-    return finish_crop(pixels, labels[0])
+    return finish_crop(pixels, labels[0], image.classes, image.image_class)
 
 
 def _draw_scale(
@@ -243,6 +215,10 @@ def _vary_colour(pixels: Array, config: AugmentConfig, rng: np.random.Generator)
         if rng.random() < config.grey_probability:
             grey = np.tensordot(rng.dirichlet((2.0, 2.0, 2.0)), pixels, axes=1)
             return np.repeat(grey[None], 3, axis=0)
+        if rng.random() < config.drop_channel_probability:
+            pixels = drop_channel(pixels, rng)
+        elif rng.random() < config.stain_probability:
+            return vary_stains(pixels, rng)
         gains = np.exp(rng.uniform(-0.2, 0.2, 3))[:, None, None]
         varied: Array = 1.0 - (1.0 - pixels) * gains if rng.random() < 0.5 else pixels * gains
         return varied
@@ -263,13 +239,20 @@ def _shading(shape_yx: tuple[int, ...], rng: np.random.Generator) -> Array:
     return clipped
 
 
-def finish_crop(pixels_cyx: Array, labels_yx: Array) -> Crop:
+def finish_crop(
+    pixels_cyx: Array,
+    labels_yx: Array,
+    classes: Array | None = None,
+    image_class: int | None = None,
+) -> Crop:
     """Give the objects the labels 1..N and measure them; slivers become unsupervised.
 
     Parameters
     ----------
     pixels_cyx : shape (3, H, W), float32
     labels_yx : shape (H, W), integer; any ids, -1 for unsupervised
+    classes : shape (max id + 1,), class of each id; None: all are of class 0
+    image_class : of the whole image; None if unknown
     """
     ids, areas = np.unique(labels_yx[labels_yx > 0], return_counts=True)
     kept = areas >= MIN_VISIBLE_PX
@@ -284,6 +267,7 @@ def finish_crop(pixels_cyx: Array, labels_yx: Array) -> Crop:
         pixels_cyx,
         compact,
         np.array(boxes, np.float32).reshape(-1, 4),
-        np.zeros(len(boxes), np.int64),
+        np.zeros(len(boxes), np.int64) if classes is None else classes[ids[kept]],
         areas[kept].astype(np.float32),
+        image_class,
     )

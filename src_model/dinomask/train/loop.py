@@ -13,8 +13,9 @@ import torch
 from dinomask.config import ModelConfig, TrainConfig, as_dict
 from dinomask.errors import ModelError, OutputError
 from dinomask.nets.backbone import backbone_of
+from dinomask.nets.catalogue import find_model
 from dinomask.nets.centermask import CenterMask
-from dinomask.nets.detection import InstanceTargets
+from dinomask.nets.processes import mean_over_processes
 from dinomask.nets.zoo import (
     MANIFEST_FILE,
     WEIGHTS_FILE,
@@ -24,8 +25,14 @@ from dinomask.nets.zoo import (
     save_checkpoint,
 )
 from dinomask.run.predictor import choose_device
+from dinomask.train.balance import balancer_of
 from dinomask.train.crops import CropDataset, batches
+from dinomask.train.fit import prepare_fit
+from dinomask.train.processes import joined_processes
+from dinomask.train.schedule import fraction_done, rate_factor
+from dinomask.train.speed import prepare_speed
 from dinomask.train.state import STATE_FILE, TrainingState
+from dinomask.train.step import DivergedError, Stepper
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -34,18 +41,24 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from dinomask.train.datasets import Sample
+    from dinomask.train.fit import Fitting
+
+__all__ = ["LOG_FILE", "DivergedError", "TrainProgress", "train"]
 
 LOG_FILE = "training_log.jsonl"
-LOSS_WEIGHTS = {"class": 1.0, "box": 1.0, "centerness": 1.0, "mask": 1.0, "mask_iou": 1.0}
-
-
-class DivergedError(ModelError):
-    """The loss or its gradient is no longer a number."""
+LOG_EVERY = 20
+COUNTS = ("steps", "crops", "minutes")
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainProgress:
-    """Where a training stands."""
+    """Where a training stands.
+
+    Attributes
+    ----------
+    learning_rate : of the heads
+    losses : of the step, before it; means over the processes that train together
+    """
 
     step: int
     fraction: float
@@ -74,6 +87,9 @@ def train(
     on_step: Callable[[TrainProgress], None] | None = None,
 ) -> Manifest:
     """Train a model and write a checkpoint.
+
+    Started by ``torchrun`` in several processes, all of them call this; each
+    draws its own crops, and the first alone writes.
 
     Parameters
     ----------
@@ -104,39 +120,46 @@ def train(
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     device = choose_device(config.device)
-    state = _prepare(out, config, architecture, init, backbone_weights, resume)
-    state.to(device)
-    known: dict[str, Any] = {"architecture": state.model.config}
-    if score_threshold is not None:
-        known["score_threshold"] = score_threshold
-    base = dataclasses.replace(manifest or Manifest(out.name, state.model.config), **known)
-    data = CropDataset(samples, config, state.model.config.target_diameter_px)
+    with joined_processes(device) as processes:
+        _require_free(out, resume)
+        # before the first process writes what would stop the others
+        processes.wait()
+        model = _model(out, architecture, init, backbone_weights, resume)
+        prepare_speed(model, config, device)
+        fitting = prepare_fit(model, config.fit)
+        state = _state(fitting, out, config, device, resume)
+        known: dict[str, Any] = {"architecture": model.config}
+        if score_threshold is not None:
+            known["score_threshold"] = score_threshold
+        known["training"] = _origin(out, init, resume)
+        base = dataclasses.replace(manifest or Manifest(out.name, model.config), **known)
+        data = CropDataset(
+            samples,
+            config,
+            model.config.target_diameter_px,
+            model.config.class_names,
+            model.config.image_class_names,
+        )
 
-    def save() -> Manifest:
-        return _save(out, state, config, base)
+        def save() -> Manifest:
+            return _save(out, state, fitting, config, base, processes.count)
 
-    try:
-        for progress in _steps(state, data, config, device, save):
-            if progress.step % 20 == 0:
-                _log(out, progress)
-            if on_step:
-                on_step(progress)
-    except BaseException as error:
-        # where it diverged the weights in memory may be the cause; those on disk are good
-        if not isinstance(error, DivergedError):
-            save()
-        raise
-    return save()
+        stepper = Stepper(state, fitting, data, config, device, processes)
+        try:
+            for progress in _steps(stepper, save):
+                if progress.step % LOG_EVERY == 0 and processes.is_first:
+                    _log(out, progress)
+                if on_step and processes.is_first:
+                    on_step(progress)
+        except BaseException as error:
+            # where it diverged the weights in memory may be the cause; those on disk are good
+            if processes.is_first and not isinstance(error, DivergedError):
+                save()
+            raise
+        return save() if processes.is_first else base
 
 
-def _prepare(
-    out: Path,
-    config: TrainConfig,
-    architecture: ModelConfig | None,
-    init: str | None,
-    backbone_weights: str | None,
-    resume: bool,
-) -> TrainingState:
+def _require_free(out: Path, resume: bool) -> None:
     present = [n for n in (STATE_FILE, WEIGHTS_FILE, MANIFEST_FILE) if (out / n).exists()]
     if present and not resume:
         raise OutputError(
@@ -144,6 +167,15 @@ def _prepare(
             got=f"{out / present[0]}",
             remedy="Add --resume to go on with a training, or choose another --out.",
         )
+
+
+def _model(
+    out: Path,
+    architecture: ModelConfig | None,
+    init: str | None,
+    backbone_weights: str | None,
+    resume: bool,
+) -> CenterMask:
     if resume and init is None and architecture is None and (out / MANIFEST_FILE).exists():
         architecture = read_manifest(out).architecture
     if init is not None:
@@ -158,124 +190,75 @@ def _prepare(
         architecture = architecture or ModelConfig()
         backbone = backbone_of(architecture, None if resume else backbone_weights)
         model = CenterMask(architecture, backbone)
-    model.train()
-    state = TrainingState(model, {}, _optimiser(model, config))
+    return model.train()
+
+
+def _origin(out: Path, init: str | None, resume: bool) -> dict[str, Any]:
+    """Return what the weights were before this training; empty if random."""
+    if init is not None:
+        first = read_manifest(find_model(init))
+        told = {k: first.training[k] for k in ("from", *COUNTS) if k in first.training}
+        return {"from": {"name": first.name, "weights_sha256": first.weights_sha256, **told}}
+    if resume and (out / MANIFEST_FILE).exists():
+        training = read_manifest(out).training
+        return {k: training[k] for k in ("from",) if k in training}
+    return {}
+
+
+def _state(
+    fitting: Fitting, out: Path, config: TrainConfig, device: torch.device, resume: bool
+) -> TrainingState:
+    model = fitting.model
+    balancer = balancer_of(config.balance, model.loss_names, model)
+    groups = fitting.parameter_groups(config.learning_rate, config.weight_decay)
+    found = list(balancer.parameters())
+    if found:
+        rate = config.learning_rate
+        groups.append({"params": found, "weight_decay": 0.0, "lr": rate, "base_lr": rate})
+    state = TrainingState(model, {}, torch.optim.AdamW(groups), balancer)
     if resume:
         state.read(out / STATE_FILE)
     else:
         state.average = {k: v.clone() for k, v in model.state_dict().items()}
+    state.to(device)
     return state
 
 
-def _optimiser(model: CenterMask, config: TrainConfig) -> torch.optim.AdamW:
-    decayed = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
-    plain = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
-    groups: list[dict[str, Any]] = [
-        {"params": decayed},
-        {"params": plain, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
-
-
-def _fraction(state: TrainingState, config: TrainConfig) -> float:
-    parts = []
-    if config.steps:
-        parts.append(state.step / config.steps)
-    if config.minutes:
-        parts.append(state.elapsed_s / (config.minutes * 60))
-    return min(1.0, max(parts))
-
-
-def learning_rate(config: TrainConfig, fraction: float) -> float:
-    """Linear warm-up, then a cosine down to a hundredth of the peak."""
-    if fraction < config.warmup:
-        return config.learning_rate * min(1.0, (fraction + 1e-4) / config.warmup)
-    phase = (fraction - config.warmup) / (1 - config.warmup)
-    return config.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * phase)))
-
-
-def _steps(
-    state: TrainingState,
-    data: CropDataset,
-    config: TrainConfig,
-    device: torch.device,
-    save: Callable[[], object],
-) -> Iterator[TrainProgress]:
+def _steps(stepper: Stepper, save: Callable[[], object]) -> Iterator[TrainProgress]:
+    state, config, processes = stepper.state, stepper.config, stepper.processes
     started = time.monotonic() - state.elapsed_s
-    stream = batches(data, state.step, config)
+    stream = batches(stepper.data, state.step, config, processes.rank, processes.count)
     last_save_s = -math.inf
-    while (fraction := _fraction(state, config)) < 1:
-        rate = learning_rate(config, fraction)
-        for group in state.optimiser.param_groups:
-            group["lr"] = rate
-        losses = _losses(state, next(stream), data, config, device, fraction)
+
+    def fraction() -> float:
+        # by the first process's clock, so that all end with the same step
+        return processes.from_first(fraction_done(config, state.step, state.elapsed_s))
+
+    done = fraction()
+    while done < 1:
+        losses = stepper.losses(next(stream), done)
         # only here are the weights known to give a finite loss; and with a save before
         # the first step, a folder that can't be written is noticed at once
-        if time.monotonic() - last_save_s > config.save_every_s:
+        if processes.is_first and time.monotonic() - last_save_s > config.save_every_s:
             save()
             last_save_s = time.monotonic()
-        _update(state, losses, data, config)
-        state.step += 1
+        stepper.update(losses["total"], done)
         state.elapsed_s = time.monotonic() - started
+        rate = config.learning_rate * rate_factor(config, done)
+        done = fraction()
         yield TrainProgress(
             state.step,
-            _fraction(state, config),
+            done,
             state.elapsed_s,
-            state.step * config.batch,
+            state.step * config.batch * processes.count,
             rate,
-            {k: float(v.detach()) for k, v in losses.items()},
+            _values(losses),
         )
 
 
-def _losses(
-    state: TrainingState,
-    batch: tuple[Tensor, list[InstanceTargets]],
-    data: CropDataset,
-    config: TrainConfig,
-    device: torch.device,
-    fraction: float,
-) -> dict[str, Tensor]:
-    # chance depends on the step alone, so that a resumed training goes on unchanged
-    torch.manual_seed((config.seed << 32) + state.step)
-    tiles, targets = batch
-    tiles = tiles.to(device, memory_format=torch.channels_last)
-    targets = [
-        InstanceTargets(*(getattr(t, f.name).to(device) for f in dataclasses.fields(t)))
-        for t in targets
-    ]
-    n_proposals = config.proposals_per_image if fraction >= config.proposals_from else 0
-    # bf16 is slower than fp32 on CPUs without matrix units, so only CUDA uses it
-    with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-        losses = state.model.losses(tiles, targets, config.rois_per_image, n_proposals)
-    losses["total"] = torch.stack([LOSS_WEIGHTS[k] * v for k, v in losses.items()]).sum()
-    if not torch.isfinite(losses["total"]):
-        parts = ", ".join(f"{k} {float(v.detach()):.3g}" for k, v in losses.items())
-        raise _diverged(state, data, config, expected="a finite loss", got=parts)
-    return losses
-
-
-def _update(
-    state: TrainingState, losses: dict[str, Tensor], data: CropDataset, config: TrainConfig
-) -> None:
-    state.optimiser.zero_grad(set_to_none=True)
-    losses["total"].backward()
-    norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), config.clip_norm)
-    if not torch.isfinite(norm):
-        raise _diverged(state, data, config, expected="a finite gradient", got=f"norm {norm}")
-    state.optimiser.step()
-    state.update_average(config.ema_decay)
-
-
-def _diverged(
-    state: TrainingState, data: CropDataset, config: TrainConfig, *, expected: str, got: str
-) -> DivergedError:
-    crops = range(state.step * config.batch, (state.step + 1) * config.batch)
-    names = sorted({data.source(i) for i in crops})
-    return DivergedError(
-        expected=expected,
-        got=f"{got} in step {state.step} on crops of {', '.join(names)}",
-        remedy="Check these images or lower the learning rate, then --resume from the last save.",
-    )
+def _values(losses: dict[str, Tensor]) -> dict[str, float]:
+    values = mean_over_processes(torch.stack(list(losses.values()))).tolist()
+    return dict(zip(losses, values, strict=True))
 
 
 def _log(out: Path, progress: TrainProgress) -> None:
@@ -291,9 +274,19 @@ def _log(out: Path, progress: TrainProgress) -> None:
         ) from error
 
 
-def _save(out: Path, state: TrainingState, config: TrainConfig, manifest: Manifest) -> Manifest:
+def _save(
+    out: Path,
+    state: TrainingState,
+    fitting: Fitting,
+    config: TrainConfig,
+    manifest: Manifest,
+    n_processes: int,
+) -> Manifest:
     state.write(out / STATE_FILE)
-    counts = {"steps": state.step, "crops": state.step * config.batch}
+    counts = {"steps": state.step, "crops": state.step * config.batch * n_processes}
     minutes = round(state.elapsed_s / 60, 1)
-    training = {"settings": as_dict(config), **counts, "minutes": minutes}
-    return save_checkpoint(out, state.average, dataclasses.replace(manifest, training=training))
+    settings = {"settings": as_dict(config), **counts, "minutes": minutes}
+    training = manifest.training | settings
+    # a plain model of plain names, whatever was fitted
+    weights = fitting.merged_state(state.average)
+    return save_checkpoint(out, weights, dataclasses.replace(manifest, training=training))

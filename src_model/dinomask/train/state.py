@@ -15,9 +15,10 @@ from dinomask.nets.zoo import write_atomically
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from dinomask.nets.centermask import CenterMask
+    from dinomask.train.balance import Balancer
 
 STATE_FILE = "training_state.safetensors"
 
@@ -29,6 +30,7 @@ class TrainingState:
     Attributes
     ----------
     average : exponential moving average of the weights; what checkpoints hold
+    balancer : adds the losses up; what it learned is kept too
     step : optimiser steps taken
     elapsed_s : time spent, resumed parts included
     """
@@ -36,8 +38,13 @@ class TrainingState:
     model: CenterMask
     average: dict[str, Tensor]
     optimiser: torch.optim.AdamW
+    balancer: Balancer
     step: int = 0
     elapsed_s: float = 0.0
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Return all that learns."""
+        return [p for group in self.optimiser.param_groups for p in group["params"]]
 
     @torch.no_grad()
     def update_average(self, decay: float) -> None:
@@ -49,6 +56,7 @@ class TrainingState:
     def to(self, device: torch.device) -> None:
         """Move everything to a device."""
         self.model.to(device).to(memory_format=torch.channels_last)
+        self.balancer.to(device)
         self.average = {k: v.to(device) for k, v in self.average.items()}
         for moments in self.optimiser.state.values():
             for key, value in moments.items():
@@ -60,6 +68,7 @@ class TrainingState:
         """Write everything to one safetensors file, at one stroke."""
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         tensors |= {f"average.{k}": v for k, v in self.average.items()}
+        tensors |= {f"balancer.{k}": v for k, v in self.balancer.state_dict().items()}
         for index, moments in self.optimiser.state_dict()["state"].items():
             tensors |= {f"adam.{index}.{k}": v for k, v in moments.items()}
         tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
@@ -83,9 +92,10 @@ class TrainingState:
         tensors, counters = _read_tensors(path)
         try:
             self.model.load_state_dict(_under(tensors, "model."))
+            self.balancer.load_state_dict(_under(tensors, "balancer."))
         except RuntimeError as error:
             raise ModelError(
-                expected="a training of the same architecture",
+                expected="a training of the same architecture and way to fit",
                 got=str(error).splitlines()[-1].strip(),
                 remedy="Resume with the settings of the model that it was started with.",
             ) from error

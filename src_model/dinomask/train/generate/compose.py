@@ -90,7 +90,7 @@ KINDS: dict[str, Kind] = {
         tissue.histology, {"blobs": 3, "ellipses": 2, "cobbles": 0.7}, 1.5, (8.0, 45.0)
     ),
     "cytology": Kind(
-        tissue.cytology, {"blobs": 3, "cobbles": 1, "spindles": 1, "amoebae": 1}, 0.7, (16.0, 90.0)
+        tissue.cytology, {"blobs": 3, "cobbles": 1, "spindles": 1, "amoebae": 1}, 0.1, (16.0, 90.0)
     ),
     "electron": Kind(
         tissue.electron,
