@@ -57,7 +57,7 @@ CARD = """# {name}
 | parameters | {parameters:.1f} M, half precision |
 | trained on | {data} |
 | training | {training} |
-| to repeat it | `{recipe}` (a time budget: another machine takes another number of steps) |
+| to repeat it | {recipe} (a time budget: another machine takes another number of steps) |
 | licence of the weights | {licence} |
 | score threshold | {threshold} |
 | weights | sha256 `{sha256}` |
@@ -120,6 +120,14 @@ def accuracy_lines(report: dict) -> str:
     return "\n".join(lines)
 
 
+def describe_parts(training: dict) -> str:
+    """Tell how many steps a training took, and the one that it went on from."""
+    counts = "{steps} steps, {crops} crops, {minutes} minutes".format(**training)
+    if "from" in training:
+        return f"{describe_parts(training['from'])}; from there {counts}"
+    return f"from random weights {counts}"
+
+
 def write_card(folder: Path, manifest: Manifest, report: dict, command: str) -> None:
     """Write MODEL_CARD.md from the manifest and an evaluation."""
     architecture = manifest.architecture
@@ -136,11 +144,9 @@ def write_card(folder: Path, manifest: Manifest, report: dict, command: str) -> 
             f"{d['name']} ({d['split']}, {d['images']} images; {d['licence']})"
             for d in manifest.trained_on
         ),
-        training=f"from random weights, {training['steps']} steps, {training['crops']} crops of"
-        f" {training['settings']['crop_px']} px, {training['minutes']} minutes on"
+        training=f"{describe_parts(training)}; crops of {training['settings']['crop_px']} px,"
         f" {threads} CPU thread{'s' if threads != 1 else ''}",
-        recipe=f"dinomask train {' '.join(d['name'] for d in manifest.trained_on)} --split train"
-        f" --minutes {training['settings']['minutes']:g} --threads {threads} --out {manifest.name}",
+        recipe="`make train-tiny`, see docs/model.md",
         licence=manifest.licence,
         threshold=manifest.score_threshold,
         sha256=manifest.weights_sha256,

@@ -1,0 +1,1 @@
+"""Parts of the side-by-side comparison in ``accuracy.py``."""
