@@ -96,13 +96,7 @@ def choose_threshold(samples: Sequence[Sample], model: str) -> float:
         stitched = segment(open_image(sample.image), config=config, predictor=predictor).stitched
         for j, threshold in enumerate(THRESHOLDS):
             kept = stitched.instances.scores >= threshold
-            part = dataclasses.replace(
-                stitched,
-                instances=stitched.instances.take(kept),
-                tile_index=stitched.tile_index[kept],
-                ids=np.arange(1, int(kept.sum()) + 1, dtype=np.uint32),
-            )
-            drawn, _ = render_image(part, labels.shape)
+            drawn, _ = render_image(stitched.take(kept), labels.shape)
             figures[i, j] = np.mean(average_precision(labels, drawn, [0.5, 0.75]))
     means = figures.mean(axis=0)
     for threshold, mean in zip(THRESHOLDS, means, strict=True):

@@ -7,6 +7,11 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# how long an example takes depends on what else the machine does
+settings.register_profile("steady", deadline=None)
+settings.load_profile("steady")
 
 # before anything imports napari or numpy: tests neither read nor write the user's napari
 # settings, and one thread a test is faster and steadier beside other work

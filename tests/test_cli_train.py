@@ -6,6 +6,8 @@ import json
 import shlex
 from pathlib import Path
 
+import imageio.v3 as iio
+import numpy as np
 import pytest
 
 from dinomask.cli import app, main
@@ -189,6 +191,41 @@ def test_files_that_say_something_else(capsys, tmp_path, discs, text, said):
     code, printed = run(capsys, "train", discs, "--config", path, "--out", tmp_path / "o")
     assert code == 2
     assert said in printed
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.fixture
+def classed(tmp_path):
+    """Discs of two classes, by a table beside each label image."""
+    folder = write_folder(tmp_path / "classed", 2)
+    (folder / "classes").mkdir()
+    for path in sorted((folder / "labels").iterdir()):
+        ids = [i for i in np.unique(iio.imread(path)).tolist() if i]
+        rows = [f"{i},{'dark' if i % 2 else 'light'}" for i in ids]
+        table = "\n".join(["label,class", *rows])
+        (folder / "classes" / f"{path.stem}.csv").write_text(table, encoding="utf-8")
+    return folder
+
+
+def test_all_annotated_classes_get_a_place_in_the_model(capsys, classed, tmp_path):
+    out = tmp_path / "model"
+    code, text = run(
+        *[capsys, "train", classed, "--out", out, "--classes", "auto", "--steps", 1],
+        *[*SMALL, *SHORT],
+    )
+    assert code == 0, text
+    architecture = json.loads((out / "manifest.json").read_text())["architecture"]
+    assert architecture["n_classes"] == 2
+    assert architecture["class_names"] == ["dark", "light"]
+
+
+def test_classes_and_generated_images_exclude_each_other(capsys, classed, tmp_path):
+    code, text = run(
+        *[capsys, "train", classed, "--out", tmp_path / "o", "--classes", "auto", "--steps", 1],
+        *["--generated-share", "0.2"],
+    )
+    assert code == 2
+    assert "--generated-share 0" in text
     assert not (tmp_path / "o").exists()
 
 

@@ -8,30 +8,22 @@ from __future__ import annotations
 
 import sys
 import warnings
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from cyclopts import App, CycloptsError, Parameter
 from rich.table import Table
 
 import dinomask
 from dinomask.cli_options import (
-    SEGMENT_DEFAULTS,
-    JsonPath,
-    SegmentOptions,
-    check_report,
     complain,
     err_console,
     fill_in_from_file,
     out_console,
-    parse_plane,
-    say,
-    warn,
-    write_report,
 )
+from dinomask.cli_segment import doctor, segment
 from dinomask.cli_train import evaluate, train, tune
 from dinomask.config.options import option_name
-from dinomask.errors import CancelledError, DinomaskError, SettingsError
+from dinomask.errors import CancelledError, DinomaskError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,73 +35,17 @@ app = App(
     name="dinomask",
     help="Segment cells in microscopy images of any kind and size.",
     version=dinomask.__version__,
+    # `main` says that work can go on
+    suppress_keyboard_interrupt=False,
     default_parameter=Parameter(name_transform=option_name, negative=(), consume_multiple=True),
 )
 models_app = App(name="models", help="List models, or tell about one.")
 app.command(models_app)
+app.command(segment)
+app.command(doctor)
 app.command(evaluate)
 app.command(train, config=fill_in_from_file)
 app.command(tune)
-
-
-@app.command
-def segment(
-    image: Path,
-    /,
-    *,
-    output: Annotated[Path, Parameter(name=["-o", "--output"])],
-    config: SegmentOptions = SEGMENT_DEFAULTS,
-    axes: str | None = None,
-    plane: tuple[str, ...] = (),
-    engine: Literal["serial"] = "serial",
-    resume: Annotated[bool, Parameter(negative="--restart")] = True,
-    overwrite: bool = False,
-    overlay: Path | None = None,
-    json: JsonPath = None,
-) -> int:
-    """Find every object of an image and write a label image.
-
-    Parameters
-    ----------
-    image
-        TIFF, OME-TIFF, PNG, JPEG, NPY, zarr or OME-Zarr.
-    output
-        Label image: .tif, or .zarr for an OME-Zarr pyramid. The table of objects is
-        written beside it.
-    axes
-        Names of the image's axes, e.g. zyx, where the file doesn't tell.
-    plane
-        Which plane of a movie or stack, e.g. z=5.
-    engine
-        How tiles are worked through.
-    resume
-        Go on with an interrupted run of the same settings, or begin anew.
-    overwrite
-        Replace an existing output.
-    overlay
-        Also write a picture (PNG) of the image with the objects' outlines.
-    json
-        Write settings, timings and figures to this file.
-    """
-    from dinomask.image import open_image
-    from dinomask.run.overlay import write_overlay
-    from dinomask.run.segment import segment as run
-    from dinomask.terminal import ProgressBar
-
-    source = open_image(image, axes=axes, channels=config.channels, plane=parse_plane(plane))
-    check_report(json)
-    with ProgressBar(err_console) as bar:
-        result = run(
-            source, output, config, overwrite=overwrite, restart=not resume, on_progress=bar
-        )
-    warn(result.findings)
-    if overlay is not None:
-        write_overlay(source, result.stitched, overlay)
-    write_report(json, result.report)
-    size = f"at {result.diameter_px:g} px, " if result.diameter_px else ""
-    seconds = sum(result.report["timings_s"].values())
-    say(f"{len(result.table)} objects {size}{seconds:.1f} s → {output}")
-    return 0
 
 
 @models_app.command(name="list")
@@ -147,51 +83,6 @@ def info(model: str, /) -> int:
     return 0
 
 
-@app.command
-def doctor(
-    image: Path | None = None,
-    /,
-    *,
-    system: bool = False,
-    axes: str | None = None,
-    plane: tuple[str, ...] = (),
-) -> int:
-    """Examine an image, or this machine, and say what to do.
-
-    Parameters
-    ----------
-    image
-        What `segment` takes.
-    system
-        Tell about this machine instead.
-    axes
-        Names of the image's axes, where the file doesn't tell.
-    plane
-        Which plane of a movie or stack, e.g. z=5.
-    """
-    if system:
-        from dinomask.run.report import machine
-
-        for key, value in machine().items():
-            say(f"{key:10} {value}")
-        return 0
-    if image is None:
-        raise SettingsError(
-            expected="an image, or --system",
-            got="neither",
-            remedy="Try: dinomask doctor my_image.tif",
-        )
-    from dinomask.image import describe, examine, open_image, require_usable
-
-    source = open_image(image, axes=axes, plane=parse_plane(plane))
-    say(describe(source))
-    findings = examine(source)
-    for finding in findings:
-        say(f"{finding.severity}: {finding.what} {finding.remedy}")
-    require_usable(findings)
-    return 0
-
-
 def _show_warning(
     message: Warning | str,
     category: type[Warning],
@@ -209,7 +100,7 @@ def _show_warning(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: 0 done, 2 bad input, 130 cancelled (resumable)."""
+    """Run the command line and exit: 0 done, 2 bad input, 3 tiles failed, 130 cancelled."""
     warnings.showwarning = _show_warning
     try:
         code = app(arguments, exit_on_error=False, print_error=False, error_console=err_console)

@@ -16,10 +16,12 @@ from dinomask.config import (
     AugmentConfig,
     BalanceConfig,
     DetectConfig,
+    EngineConfig,
     FitConfig,
     LoraSettings,
     ModelConfig,
     NormaliseConfig,
+    PlanesConfig,
     SearchSpace,
     SegmentConfig,
     TileConfig,
@@ -36,15 +38,18 @@ if TYPE_CHECKING:
     from cyclopts import App, ArgumentCollection
 
     from dinomask.image.doctor import Finding
+    from dinomask.run.detect import FailedTile
 
 NESTED = {
     AugmentConfig: "Augmentation",
     BalanceConfig: "Balance of the losses",
     DetectConfig: "Detection",
+    EngineConfig: "Engine",
     FitConfig: "Ways to fit",
     LoraSettings: "LoRA",
     ModelConfig: "Architecture",
     NormaliseConfig: "Normalisation",
+    PlanesConfig: "Movies and stacks",
     SearchSpace: "Search space",
     TileConfig: "Tiles",
 }
@@ -52,16 +57,29 @@ NESTED = {
 class with its heading in the help."""
 
 for _config, _heading in NESTED.items():
-    Parameter(name="*", group=_heading, name_transform=partial(option_name, owner=_config))(_config)
+    Parameter(
+        name="*",
+        group=_heading,
+        name_transform=partial(option_name, owner=_config),
+        # what is on by default can be turned off
+        negative=None if _config is TileConfig else (),
+    )(_config)
 
 SEGMENT_DEFAULTS = SegmentConfig()
+ENGINE_DEFAULTS = EngineConfig()
+PLANES_DEFAULTS = PlanesConfig()
 TRAIN_DEFAULTS = TrainConfig()
 SegmentOptions = Annotated[SegmentConfig, Parameter(name="*")]
+EngineOptions = Annotated[EngineConfig, Parameter(name="*")]
+PlanesOptions = Annotated[PlanesConfig, Parameter(name="*")]
 TUNE_DEFAULTS = TuneConfig()
 TrainOptions = Annotated[TrainConfig, Parameter(name="*")]
 TuneOptions = Annotated[TuneConfig, Parameter(name="*")]
 ModelOptions = Annotated[ModelConfig | None, Parameter(name="*")]
 JsonPath = Annotated[Path | None, Parameter(name="--json")]
+
+MAX_LISTED = 20
+"""Failed tiles that are printed."""
 
 out_console = Console()
 err_console = Console(stderr=True)
@@ -86,25 +104,12 @@ def warn(findings: Sequence[Finding]) -> None:
             complain(finding.severity, f"{finding.what} {finding.remedy}")
 
 
-def parse_plane(items: Sequence[str]) -> dict[str, int]:
-    """Read --plane z=5 t=0 as {"z": 5, "t": 0}.
-
-    Raises
-    ------
-    SettingsError
-        If it names another axis or no index.
-    """
-    plane = {}
-    for item in items:
-        axis, _, index = item.partition("=")
-        if axis not in ("t", "z") or not index.isdigit():
-            raise SettingsError(
-                expected="--plane t=INDEX or z=INDEX, counted from 0",
-                got=repr(item),
-                remedy="For the sixth plane of a stack: --plane z=5.",
-            )
-        plane[axis] = int(index)
-    return plane
+def list_failed(tiles: Sequence[FailedTile]) -> None:
+    """Print where tiles failed, and why."""
+    for tile in tiles[:MAX_LISTED]:
+        complain("warning", f"tile {tile.index} ({tile.place}) failed: {tile.reason}")
+    if len(tiles) > MAX_LISTED:
+        complain("warning", f"and {len(tiles) - MAX_LISTED} more; --json FILE lists them all")
 
 
 def fill_in_from_file(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:

@@ -127,6 +127,12 @@ def train(
     names = None if classes in ((), ("auto",)) else classes
     found = find_data(require_data(data), split, classes=names)
     architecture = _with_classes(architecture, found, classes)
+    if classes and config.generated_share:
+        raise SettingsError(
+            expected="no generated images where classes are told apart",
+            got=f"a share of {config.generated_share:g}",
+            remedy="Add --generated-share 0: all their objects would be of the first class.",
+        )
     sources = found.sources + describe_generated(config.generated_share)
     manifest = Manifest(out.name, architecture or ModelConfig(), trained_on=sources)
     # of several processes the first one alone speaks and writes

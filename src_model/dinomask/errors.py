@@ -26,6 +26,10 @@ class DinomaskError(Exception):
         self.remedy = remedy
         super().__init__(f"expected {expected}; got {got}. {remedy}")
 
+    def __reduce__(self) -> tuple[type[DinomaskError], tuple[str, str, str]]:
+        """Pickle the parts: workers' errors are raised in the leading process."""
+        return type(self), (self.expected, self.got, self.remedy)
+
 
 class InputError(DinomaskError):
     """An image that can't be read or segmented."""
@@ -33,6 +37,14 @@ class InputError(DinomaskError):
 
 class AxesError(InputError):
     """Axes that are ambiguous or do not fit the array."""
+
+
+class ChunkError(InputError):
+    """A part of an image that can't be read; the rest may be fine."""
+
+
+class SourceChangedError(InputError):
+    """An image that vanished or changed while it was worked on; what was finished is kept."""
 
 
 class OutputError(DinomaskError):
@@ -49,6 +61,14 @@ class ModelError(DinomaskError):
 
 class DataError(DinomaskError):
     """A folder of annotated images that can't be used."""
+
+
+class EngineError(DinomaskError):
+    """Workers or a cluster that can't be used or were lost; finished tiles are kept."""
+
+
+class TilesFailedError(DinomaskError):
+    """An image of which not one tile could be segmented."""
 
 
 class CancelledError(DinomaskError):

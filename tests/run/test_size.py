@@ -12,6 +12,7 @@ from dinomask.instances import Instances
 from dinomask.run.predictor import Predictor
 from dinomask.run.size import (
     CROP_PX,
+    MIN_CROP_PX,
     busy_points,
     crop_windows,
     estimate_diameter,
@@ -31,10 +32,15 @@ def test_crops_lie_inside_or_start_at_the_edge(shape, scale, n, seed):
     assert 1 <= len(windows) <= n
     assert len(set(windows)) == len(windows)
     for y0, x0, y1, x1 in windows:
-        assert (y1 - y0, x1 - x0) == (CROP_PX, CROP_PX)
+        side = y1 - y0
+        assert side == x1 - x0
+        assert side % 14 == 0
+        assert MIN_CROP_PX <= side <= CROP_PX
         for start, stop, size in ((y0, y1, shape[0]), (x0, x1, shape[1])):
             length = max(1, int(np.ceil(round(size * scale, 6))))
-            assert start == 0 if length <= CROP_PX else 0 <= start and stop <= length
+            assert start == 0 if length <= side else 0 <= start and stop <= length
+            # a smaller crop than usual shows the whole side
+            assert side == CROP_PX or length <= side
 
 
 def test_the_busiest_place_comes_first():

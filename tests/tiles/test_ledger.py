@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import pickle
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from dinomask.errors import OutputError
 from dinomask.instances import Instances
-from dinomask.tiles.ledger import Ledger, key_hash
+from dinomask.tiles.ledger import STATES, Ledger, key_hash
 from tests.tiles.scenes import planted_disks
 
 KEY = {
@@ -129,6 +130,39 @@ def test_states_and_reasons(ledger: Ledger) -> None:
     ledger.write(5, some_instances())
     assert ledger.state(5) == "done"
     assert ledger.failed() == {}
+
+
+def test_blank_tiles_are_done_and_known_as_blank(ledger: Ledger) -> None:
+    ledger.write(5, Instances.empty(), blank=True)
+    ledger.write(6, Instances.empty())
+    ledger.fail(7, "the chunk can't be read")
+    assert [ledger.state(i) for i in (4, 5, 6, 7)] == ["pending", "blank", "done", "failed"]
+    states = ledger.states()
+    assert states.shape == (2005,)
+    assert [STATES[i] for i in states[4:8]] == ["pending", "blank", "done", "failed"]
+    assert {5, 6}.isdisjoint(ledger.pending())
+    assert {4, 7} <= set(ledger.pending())
+    assert [i for i, _ in ledger.records()] == [5, 6]
+
+
+def test_a_note_of_failure_that_outlived_a_success_does_not_count(ledger: Ledger) -> None:
+    ledger.fail(5, "the chunk can't be read")
+    note = next(ledger.path.glob("tiles/*/*.failed.json"))
+    content = note.read_bytes()
+    ledger.write(5, some_instances())
+    # as if the work had been killed just before the note was removed
+    note.write_bytes(content)
+    assert ledger.failed() == {}
+    assert ledger.state(5) == "done"
+    assert STATES[ledger.states()[5]] == "done"
+
+
+def test_the_states_of_a_new_ledger_come_at_once(tmp_path: Path) -> None:
+    ledger = Ledger.create(tmp_path / "o.ledger", KEY, n_tiles=10**7)
+    started = time.perf_counter()
+    assert not ledger.states().any()
+    assert next(ledger.pending()) == 0
+    assert time.perf_counter() - started < 2
 
 
 def test_an_index_outside_is_refused(ledger: Ledger) -> None:

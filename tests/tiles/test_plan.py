@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dinomask.config import TileConfig
@@ -104,6 +105,64 @@ def test_a_huge_image_is_planned_at_once() -> None:
     assert elapsed_s < 0.1
 
 
+def test_a_huge_plan_takes_no_memory() -> None:
+    tracemalloc.start()
+    plan = plan_tiles((1_000_000, 1_000_000), 1.0, TileConfig())
+    last = plan[len(plan) - 1]
+    near = list(plan.tiles_touching((500_000, 500_000, 502_000, 502_000)))
+    at = plan.tiles_at(np.random.default_rng(0).uniform(0, 1e6, (1000, 2)))
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert last.index == len(plan) - 1
+    assert len(near) < 100
+    assert at.max() < len(plan)
+    assert peak_bytes < 1e6
+
+
+@settings(deadline=None)
+@given(plans(), st.integers(0, 2**31))
+def test_many_at_once_are_as_one_by_one(plan: TilePlan, seed: int) -> None:
+    indices = np.random.default_rng(seed).integers(0, len(plan), 20)
+    cores, reads = plan.cores_image_yxyx(indices), plan.reads_image_yxyx(indices)
+    ends = plan.ends_image_yxyx(indices)
+    size = plan.shape_scaled_yx * 2
+    for row, index in enumerate(indices.tolist()):
+        tile = plan[index]
+        assert tuple(cores[row]) == plan.core_image_yxyx(tile)
+        assert tuple(reads[row]) == plan.read_image_yxyx(tile)
+        for side in range(4):
+            seen = tile.read_yxyx_px[side]
+            inside = seen > 0 if side < 2 else seen < size[side]
+            assert ends[row, side] == (reads[row, side] if inside else (-1) ** (side < 2) * np.inf)
+
+
+@settings(deadline=None)
+@given(plans(), st.integers(0, 2**31))
+def test_a_point_is_in_the_core_of_its_tile(plan: TilePlan, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    points = rng.uniform(0, 1, (30, 2)) * plan.shape_scaled_yx / plan.scale * (1 - 1e-9)
+    for point, index in zip(points, plan.tiles_at(points).tolist(), strict=True):
+        y0, x0, y1, x1 = plan.core_image_yxyx(plan[index])
+        assert y0 - 1e-6 <= point[0] <= y1 + 1e-6
+        assert x0 - 1e-6 <= point[1] <= x1 + 1e-6
+
+
+@settings(deadline=None)
+@given(plans(), st.tuples(*[st.integers(0, 1400)] * 2), st.tuples(*[st.integers(1, 300)] * 2))
+def test_tiles_of_a_window_are_those_of_a_search(
+    plan: TilePlan, first: tuple[int, int], size: tuple[int, int]
+) -> None:
+    y0, x0 = (min(a, n - 1) for a, n in zip(first, plan.shape_yx, strict=True))
+    y1, x1 = (min(a + s, n) for a, s, n in zip((y0, x0), size, plan.shape_yx, strict=True))
+    cores = plan.cores_image_yxyx(np.arange(len(plan)))
+    # borders that meet the window's but for the last bits count as meeting
+    sides = np.minimum(cores[:, 2:], (y1, x1)) - np.maximum(cores[:, :2], (y0, x0))
+    sure, perhaps = (np.flatnonzero(np.all(sides > e, axis=1)).tolist() for e in (1e-6, -1e-6))
+    found = list(plan.tiles_touching((y0, x0, y1, x1)))
+    assert set(sure) <= set(found) <= set(perhaps)
+    assert found == sorted(found)
+
+
 def test_an_index_outside_is_refused() -> None:
     plan = plan_tiles((10, 10), 1.0, TileConfig())
     for index in (-1, 1):
@@ -111,6 +170,7 @@ def test_an_index_outside_is_refused() -> None:
             plan[index]
 
 
+@settings(deadline=None)
 @given(plans(), st.integers(0, 2**31))
 def test_without_a_seam_margin_every_centre_has_one_owner(plan: TilePlan, seed: int) -> None:
     config = TileConfig(plan.config.tile_px, plan.config.halo_px, seam_px=0)

@@ -111,6 +111,7 @@ def test_a_table_row_says_what_was_found() -> None:
             "centroid_y": 20.0,
             "centroid_x": 30.0,
             "tile": 0,
+            "cut": False,
         }
     ]
 

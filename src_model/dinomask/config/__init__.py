@@ -11,9 +11,11 @@ from typing import Any
 
 from dinomask.config.fit import FitConfig
 from dinomask.config.model import LORA_TARGETS, PATCH_PX, QKV_PARTS, LoraSettings, ModelConfig
+from dinomask.config.planes import PlanesConfig
 from dinomask.config.segment import (
     MIN_DIAMETER_PX,
     DetectConfig,
+    EngineConfig,
     NormaliseConfig,
     SegmentConfig,
     TileConfig,
@@ -30,10 +32,12 @@ __all__ = [
     "AugmentConfig",
     "BalanceConfig",
     "DetectConfig",
+    "EngineConfig",
     "FitConfig",
     "LoraSettings",
     "ModelConfig",
     "NormaliseConfig",
+    "PlanesConfig",
     "SearchSpace",
     "SegmentConfig",
     "TileConfig",

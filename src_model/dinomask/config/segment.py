@@ -51,6 +51,9 @@ class TileConfig:
     seam_px: int = 8
     """How far outside its core a tile keeps candidates for seam matching."""
 
+    skip_blank: bool = True
+    """Don't show the network tiles that are too even to hold an object, however faint."""
+
     def __post_init__(self) -> None:
         require(
             self.tile_px >= 8 * PATCH_PX and self.tile_px % PATCH_PX == 0,
@@ -144,7 +147,16 @@ class SegmentConfig:
     """Where the network runs."""
 
     threads: int | None = None
-    """CPU threads of the network; None takes all cores but one (at least one)."""
+    """CPU threads of the network; None takes all cores but one (at least one), or one a
+    worker where there are several. Results are the same to the last bit for the same number."""
+
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic of the network; auto takes bf16 on CUDA and on CPUs with matrix units (AMX),
+    where it is about twice as fast, and fp32 elsewhere."""
+
+    batch: int | None = None
+    """Tiles that go through the network at once; None takes 8 on CUDA and 1 on the CPU.
+    Where memory is short on CUDA it is halved by itself."""
 
     normalise: NormaliseConfig = NormaliseConfig()
     tiles: TileConfig = TileConfig()
@@ -159,8 +171,56 @@ class SegmentConfig:
                 "Measure one object in pixels, or use 'auto'.",
             )
         require(
+            self.batch is None or self.batch >= 1,
+            "a batch of at least 1 tile",
+            self.batch,
+            "Leave it out, or use 1 where memory is short.",
+        )
+        require(
             all(c >= 0 for c in self.channels),
             "channels counted from 0",
             self.channels,
             "The first channel is 0.",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class EngineConfig:
+    """How the tiles of an image are worked through; the result doesn't depend on it."""
+
+    engine: Literal["serial", "processes", "dask"] = "serial"
+    """One tile after another; in several processes of this machine; or by Dask, on this
+    machine or on a cluster."""
+
+    workers: int | None = None
+    """Processes of the engines processes and dask; None takes one a core."""
+
+    scheduler: str | None = None
+    """Address of a running Dask scheduler, such as tcp://10.0.0.5:8786; None starts an own
+    cluster on this machine."""
+
+    def __post_init__(self) -> None:
+        require(
+            self.workers is None or self.workers >= 1,
+            "at least 1 worker",
+            self.workers,
+            "Leave it out to take one a core.",
+        )
+        require(
+            self.workers is None or self.engine != "serial",
+            "no number of workers for the serial engine",
+            self.workers,
+            "Add --engine processes, or --engine dask.",
+        )
+        require(
+            self.scheduler is None or self.engine == "dask",
+            "a scheduler's address only for the engine dask",
+            self.scheduler,
+            "Add --engine dask.",
+        )
+        require(
+            self.scheduler is None or self.workers is None,
+            "either a scheduler's address or a number of workers",
+            f"{self.scheduler} and {self.workers}",
+            "A running cluster has its own workers; leave out --workers.",
         )

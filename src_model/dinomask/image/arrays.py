@@ -10,8 +10,8 @@ from typing import Any
 
 from dinomask.errors import InputError
 from dinomask.image.axes import letters
-from dinomask.image.raw import RawImage, dtype_of, stamp_of
-from dinomask.image.units import size_um
+from dinomask.image.raw import RawImage, levels_stamp
+from dinomask.image.units import length_um, size_um
 
 
 def is_layer(source: object) -> bool:
@@ -35,7 +35,7 @@ def from_array(source: object) -> RawImage:
     if is_layer(source):
         return _from_layer(source)
     levels = _levels(source)
-    return RawImage(name="array", levels=levels, stamp=_stamp(levels))
+    return RawImage(name="array", levels=levels, stamp=levels_stamp(levels))
 
 
 def _levels(source: Any) -> tuple[Any, ...]:
@@ -49,10 +49,6 @@ def _levels(source: Any) -> tuple[Any, ...]:
             remedy="Give one array, for example numpy.asarray(...), or a list of arrays.",
         )
     return levels
-
-
-def _stamp(levels: Sequence[Any]) -> str:
-    return stamp_of([(tuple(level.shape), dtype_of(level).str) for level in levels])
 
 
 def _from_layer(layer: Any) -> RawImage:
@@ -70,10 +66,11 @@ def _from_layer(layer: Any) -> RawImage:
     return RawImage(
         name=str(getattr(layer, "name", "layer")),
         levels=levels,
-        stamp=_stamp(levels),
+        stamp=levels_stamp(levels),
         axes=axes + "s" if rgb else axes,
         pixel_size_um=_layer_pixel_size_um(layer, axes),
         rgb=rgb,
+        depth_um=_layer_depth_um(layer, axes),
     )
 
 
@@ -83,3 +80,11 @@ def _layer_pixel_size_um(layer: Any, axes: str) -> tuple[float, float] | None:
         return None
     y, x = axes.index("y"), axes.index("x")
     return size_um(float(scale[y]), float(scale[x]), units[y], units[x])
+
+
+def _layer_depth_um(layer: Any, axes: str) -> float | None:
+    scale, units = tuple(layer.scale), tuple(getattr(layer, "units", ()) or ())
+    if "z" not in axes or not len(scale) == len(units) == len(axes):
+        return None
+    z = axes.index("z")
+    return length_um(float(scale[z]), units[z])

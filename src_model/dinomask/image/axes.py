@@ -7,6 +7,7 @@ nobody has named yet.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from dinomask.errors import AxesError
@@ -21,6 +22,9 @@ AXES = "tczyxs"
 
 PLANE_AXES = "tz"
 """Axes of which one index is segmented at a time."""
+
+OPEN_END = 2**62
+"""Stands for the end of an axis in a range of planes."""
 
 UNKNOWN = "?"
 """An axis without a name; it must have length 1 or be named by the user."""
@@ -200,3 +204,77 @@ def _plane_index(name: str, size: int, index: int | None) -> int:
             remedy=f"Choose for example --plane {name}={size // 2}; the first plane is 0.",
         )
     return 0 if index is None else int(index)
+
+
+def parse_planes(items: Sequence[str]) -> dict[str, int | range]:
+    """Read what a user writes for planes: one index, or a half-open range.
+
+    Parameters
+    ----------
+    items : such as ``z=5``, ``t=3:9``, ``z=:4`` or ``t=10:``, which goes on to the last
+
+    Raises
+    ------
+    AxesError
+        If an item names another axis, one twice, or no index.
+
+    Examples
+    --------
+    >>> parse_planes(["t=0", "z=3:9"])
+    {'t': 0, 'z': range(3, 9)}
+    """
+    found: dict[str, int | range] = {}
+    for item in items:
+        axis, _, index = item.partition("=")
+        match = re.fullmatch(r"(\d+)|(\d*):(\d*)", index)
+        if axis not in tuple(PLANE_AXES) or match is None or axis in found:
+            raise AxesError(
+                expected="planes such as z=5, or t=3:9 for those from 3 to 8, once an axis",
+                got=repr(item),
+                remedy="For the sixth plane of a stack: --plane z=5. Leave it out for all planes.",
+            )
+        if match[1]:
+            found[axis] = int(match[1])
+        else:
+            found[axis] = range(int(match[2] or 0), int(match[3]) if match[3] else OPEN_END)
+    return found
+
+
+def choose_planes(
+    axes: str, shape: Sequence[int], planes: Mapping[str, int | range]
+) -> dict[str, range]:
+    """Return the indices to go through on the axes t and z, in this order, that the image has.
+
+    Parameters
+    ----------
+    axes, shape : of the source
+    planes : an index, or a range, of some of them; the others are taken whole
+
+    Raises
+    ------
+    AxesError
+        If an axis is no axis of planes or of the image, or an index lies outside.
+    """
+    sizes = dict(zip(axes, shape, strict=True))
+    whole = {a: range(sizes[a]) for a in PLANE_AXES if a in sizes}
+    fixed = {a: p for a, p in planes.items() if not isinstance(p, range)}
+    # the checks and messages of one plane
+    choose_plane(axes, shape, {**dict.fromkeys(whole, 0), **fixed})
+    for name, wanted in planes.items():
+        if name not in whole:
+            if isinstance(wanted, range):
+                choose_plane(axes, shape, {**dict.fromkeys(whole, 0), name: max(wanted.start, 1)})
+            continue
+        size = len(whole[name])
+        if not isinstance(wanted, range):
+            whole[name] = range(wanted, wanted + 1)
+            continue
+        stop = size if wanted.stop == OPEN_END else wanted.stop
+        if not 0 <= wanted.start < stop <= size:
+            raise AxesError(
+                expected=f"planes {name} from 0 to {size - 1}",
+                got=f"{name}={wanted.start}:{stop}",
+                remedy=f"Ranges are half-open: all are --plane {name}=0:{size}.",
+            )
+        whole[name] = range(wanted.start, stop)
+    return whole

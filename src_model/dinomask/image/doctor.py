@@ -13,7 +13,7 @@ import numpy as np
 
 from dinomask.config import NormaliseConfig
 from dinomask.errors import InputError
-from dinomask.image.normalise import sample_windows
+from dinomask.image.normalise import read_samples
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -62,13 +62,18 @@ def examine(image: Image, *, max_samples: int = NormaliseConfig.max_samples) -> 
     Raises
     ------
     InputError
-        If the source is damaged.
+        If the source is damaged all over.
     """
-    windows = sample_windows(image.shape_yx, max_samples * 3 // max(3, image.n_channels))
-    samples_cn = np.concatenate(
-        [image.read(window).reshape(image.n_channels, -1) for window in windows], axis=1
-    )
+    samples_cn, n_bad = read_samples(image, max_samples * 3 // max(3, image.n_channels))
     found = [*_examine_pixels(image, samples_cn), *_examine_layout(image)]
+    if n_bad:
+        found.append(
+            Finding(
+                "warning",
+                f"Parts of the image can't be read ({n_bad} of the blocks looked at).",
+                "Objects there will be missing; copy or export the image again.",
+            )
+        )
     return sorted(found, key=lambda finding: _ORDER.index(finding.severity))
 
 

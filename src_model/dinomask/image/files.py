@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dinomask.errors import InputError
-from dinomask.image.ome import ZARR_FILES, from_zarr
+from dinomask.image.ome import from_zarr
 from dinomask.image.pictures import PICTURE_MAGIC, from_picture
-from dinomask.image.raw import READ_ERRORS, RawImage, damaged, file_stamp
+from dinomask.image.place import ZARR_FILES, Folder, Remote
+from dinomask.image.raw import READ_ERRORS, RawImage, damaged, file_probe
 from dinomask.image.tiff import from_tiff
 
 if TYPE_CHECKING:
@@ -25,6 +27,34 @@ _MICROSCOPE_SUFFIXES = frozenset(
 _IMAGE_SUFFIXES = frozenset({".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".npy", ".zarr"})
 
 
+def from_url(url: str) -> RawImage:
+    """Open a zarr or OME-Zarr behind a URL; chunks are fetched when they are read.
+
+    Raises
+    ------
+    InputError
+        If it is missing, out of reach, damaged or no zarr.
+    """
+    head, _, query = url.partition("?")
+    suffix = PurePosixPath(head).suffix.lower()
+    if suffix in (_IMAGE_SUFFIXES | _MICROSCOPE_SUFFIXES) - {".zarr"}:
+        raise InputError(
+            expected="the URL of a zarr or OME-Zarr, which can be read in parts",
+            got=f"{url}, a {suffix} file",
+            remedy="Other formats must be downloaded first.",
+        )
+    if query:
+        raise InputError(
+            expected="a URL to which the names of chunks can be added",
+            got=f"{url}, which ends with a query",
+            remedy="Leave out what follows the question mark, or download the image first.",
+        )
+    url = url.rstrip("/")
+    for name in ZARR_FILES:
+        url = url.removesuffix(f"/{name}")
+    return from_zarr(Remote(url))
+
+
 def from_path(path: Path) -> RawImage:
     """Open a file or a zarr folder.
 
@@ -38,7 +68,7 @@ def from_path(path: Path) -> RawImage:
         raise InputError(
             expected="the path of an image",
             got=f"{path}, which does not exist",
-            remedy="Check the spelling; an image on the web must be downloaded first.",
+            remedy="Check the spelling.",
         )
     if path.name in ZARR_FILES:
         path = path.parent
@@ -54,7 +84,7 @@ def from_path(path: Path) -> RawImage:
 
 def _from_folder(path: Path) -> RawImage:
     if any((path / name).exists() for name in ZARR_FILES):
-        return from_zarr(path)
+        return from_zarr(Folder(path))
     images = sorted(p for p in path.iterdir() if p.suffix.lower() in _IMAGE_SUFFIXES)
     raise InputError(
         expected="an image file or a zarr folder",
@@ -88,8 +118,9 @@ def _from_npy(path: Path) -> RawImage:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except READ_ERRORS as error:
         raise damaged(path, error) from error
+    probe = file_probe(path)
     return RawImage(
-        name=path.name, levels=(array,), stamp=file_stamp(path), sampled=False, path=path
+        name=path.name, levels=(array,), stamp=probe.stamp, sampled=False, path=path, probe=probe
     )
 
 

@@ -10,12 +10,16 @@ import numpy as np
 import numpy.typing as npt
 
 from dinomask.config import NormaliseConfig
-from dinomask.errors import InputError
+from dinomask.errors import ChunkError, InputError
+from dinomask.image.chunks import quarters
 
 if TYPE_CHECKING:
     from dinomask.image.source import Image
 
 Array = npt.NDArray[Any]
+
+BLOCK_PX = 256
+"""Side of the blocks in which large images are sampled."""
 
 CLIP = (-1.0, 3.0)
 """Normalised values beyond these (hot pixels) are cut, so they can't upset the network."""
@@ -105,15 +109,46 @@ def fit_normaliser(image: Image, config: NormaliseConfig | None = None) -> Norma
             got=f"shape {image.shape_yx}",
             remedy="Choose another image.",
         )
-    samples = [
-        image.read(window).reshape(image.n_channels, -1)
-        for window in sample_windows(image.shape_yx, config.max_samples)
-    ]
-    return fit_array(np.concatenate(samples, axis=1), image.is_rgb, config)
+    samples_cn, _ = read_samples(image, config.max_samples)
+    return fit_array(samples_cn, image.is_rgb, config)
+
+
+def read_samples(image: Image, max_samples: int) -> tuple[Array, int]:
+    """Read a bounded, evenly spread sample of level 0, passing over what is unreadable.
+
+    Parameters
+    ----------
+    image : any size
+    max_samples : pixels a channel to read at most
+
+    Returns
+    -------
+    samples : shape (C, N)
+    n_unreadable : blocks that could not be read
+
+    Raises
+    ------
+    ChunkError
+        If nothing can be read.
+    """
+    samples, errors = [], []
+    windows = sample_windows(image.shape_yx, max_samples)
+    while windows:
+        window = windows.pop(0)
+        try:
+            samples.append(image.read(window).reshape(image.n_channels, -1))
+        except ChunkError as error:
+            parts = quarters(window)
+            windows += parts
+            if not parts:
+                errors.append(error)
+    if not samples:
+        raise errors[0]
+    return np.concatenate(samples, axis=1), len(errors)
 
 
 def sample_windows(
-    shape_yx: tuple[int, int], max_samples: int, block_px: int = 256
+    shape_yx: tuple[int, int], max_samples: int, block_px: int = BLOCK_PX
 ) -> list[tuple[int, int, int, int]]:
     """Plan half-open windows that cover an image evenly within a pixel budget.
 

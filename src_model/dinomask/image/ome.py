@@ -6,6 +6,8 @@ specification demands (https://ngff.openmicroscopy.org/0.5).
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,55 +17,82 @@ import zarr
 
 from dinomask.errors import InputError
 from dinomask.image.axes import letters
-from dinomask.image.raw import READ_ERRORS, RawImage, damaged, stamp_of
-from dinomask.image.units import size_um
+from dinomask.image.raw import (
+    READ_ERRORS,
+    Probe,
+    RawImage,
+    damaged,
+    levels_stamp,
+    stamp_of,
+)
+from dinomask.image.units import length_um, size_um
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-ZARR_FILES = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
-"""A folder with one of these is a zarr node."""
+    from dinomask.image.place import Place
 
 _RGB = ["FF0000", "00FF00", "0000FF"]
 _MAX_LISTED = 8
 
 
-def from_zarr(path: Path) -> RawImage:
+def from_zarr(place: Place) -> RawImage:
     """Describe a zarr array or the OME-Zarr image in a group.
 
     Raises
     ------
     InputError
-        If the folder is damaged, holds several images (a plate, a collection)
-        or none; the message names what is there.
+        If the place is damaged, out of reach, holds several images (a plate, a
+        collection) or none; the message names what is there.
     """
     try:
-        node = zarr.open(str(path), mode="r")
+        node = place.open()
         if isinstance(node, zarr.Array):
-            return _raw(path, [node], axes=_dimension_axes(node))
-        return _from_group(path, node)
+            return _placed(place, from_node(node))
+        return _from_group(place, node)
     except READ_ERRORS as error:
-        raise damaged(path, error) from error
+        raise damaged(place, error) from error
 
 
-def _from_group(path: Path, group: zarr.Group) -> RawImage:
+def from_node(node: zarr.Array[Any] | zarr.Group) -> RawImage:
+    """Describe an open zarr array, or the OME-Zarr image that an open group is.
+
+    Raises
+    ------
+    InputError
+        If the group is no OME-Zarr image, or its metadata are damaged.
+    """
+    if isinstance(node, zarr.Array):
+        return _raw(node.basename or "array", [node], axes=_dimension_axes(node))
+    ome = _ome(node)
+    if not ome.get("multiscales"):
+        raise InputError(
+            expected="a zarr array or the group of one OME-Zarr image",
+            got="a group without multiscales",
+            remedy="Give one array of it, or the list of the arrays of a pyramid.",
+        )
+    try:
+        return _from_multiscale(node.basename or "image", node, ome)
+    except READ_ERRORS as error:
+        raise damaged(node.name, error) from error
+
+
+def _from_group(place: Place, group: zarr.Group) -> RawImage:
     ome = _ome(group)
     if ome.get("multiscales"):
-        return _from_multiscale(path, group, ome)
+        return _placed(place, _from_multiscale(place.name, group, ome))
     images = list(itertools.islice(_images_inside(ome, group), _MAX_LISTED + 1))
     if len(images) == 1:
-        return from_zarr(path / images[0])
+        return from_zarr(place / images[0])
     if images:
-        raise _which_image(path, images)
+        raise _which_image(place, images)
     arrays = sorted(name for name, _ in group.arrays())
     if len(arrays) == 1:
-        return from_zarr(path / arrays[0])
+        return from_zarr(place / arrays[0])
     groups = sorted(name for name, _ in group.groups())
     if arrays or groups:
-        raise _which_image(path, arrays + groups)
+        raise _which_image(place, arrays + groups)
     raise InputError(
         expected="a zarr array or an OME-Zarr image",
-        got=f"the empty zarr group {path}",
+        got=f"the empty zarr group {place}",
         remedy="Check how it was written; there is no array in it.",
     )
 
@@ -89,16 +118,16 @@ def _images_inside(ome: Mapping[str, Any], group: zarr.Group) -> Iterable[str]:
         yield from ome["labels"]
 
 
-def _which_image(path: Path, names: Sequence[str]) -> InputError:
+def _which_image(place: Place, names: Sequence[str]) -> InputError:
     listed = ", ".join(names[:_MAX_LISTED]) + (", ..." if len(names) > _MAX_LISTED else "")
     return InputError(
         expected="one image",
-        got=f"{path}, which holds {listed}",
-        remedy=f"Give the path of one of them, for example {path / names[0]}.",
+        got=f"{place}, which holds {listed}",
+        remedy=f"Give the path of one of them, for example {place / names[0]}.",
     )
 
 
-def _from_multiscale(path: Path, group: zarr.Group, ome: Mapping[str, Any]) -> RawImage:
+def _from_multiscale(name: str, group: zarr.Group, ome: Mapping[str, Any]) -> RawImage:
     multiscale = ome["multiscales"][0]
     levels = [group[dataset["path"]] for dataset in multiscale["datasets"]]
     found = multiscale.get("axes") or list("tczyx")
@@ -107,18 +136,21 @@ def _from_multiscale(path: Path, group: zarr.Group, ome: Mapping[str, Any]) -> R
     axes = letters(a.get("name", "?") for a in named)
     units = [a.get("unit") for a in named]
     scales = [_scale(d, multiscale, len(axes)) for d in multiscale["datasets"]]
-    size = None
+    size = depth = None
     if scales[0] is not None:
         y, x = axes.index("y"), axes.index("x")
         size = size_um(scales[0][y], scales[0][x], units[y], units[x])
+        z = axes.find("z")
+        depth = length_um(scales[0][z], units[z]) if z >= 0 else None
     notes: tuple[str, ...] = ()
     if len(ome["multiscales"]) > 1:
         notes = (f"a group of {len(ome['multiscales'])} images; the first is used",)
     return _raw(
-        path,
+        name,
         levels,
         axes=axes,
         pixel_size_um=size,
+        depth_um=depth,
         scales_yx=_level_scales(scales, axes),
         rgb=_is_rgb(ome, levels[0]),
         notes=notes,
@@ -166,19 +198,14 @@ def _dimension_axes(array: zarr.Array[Any]) -> str | None:
     return letters(names)
 
 
-def _raw(path: Path, levels: Sequence[Any], **known: Any) -> RawImage:
-    facts = [(level.shape, str(level.dtype)) for level in levels]
-    times = [p.stat().st_mtime_ns for p in _metadata_files(path, levels)]
-    return RawImage(
-        name=path.name,
-        levels=tuple(levels),
-        stamp=stamp_of(str(path), facts, times),
-        path=path,
-        **known,
-    )
+def _raw(name: str, levels: Sequence[Any], **known: Any) -> RawImage:
+    return RawImage(name=name, levels=tuple(levels), stamp=levels_stamp(levels), **known)
 
 
-def _metadata_files(path: Path, levels: Sequence[Any]) -> Iterable[Path]:
-    folders = dict.fromkeys([path, *(path / level.path for level in levels)])
-    for folder in folders:
-        yield from (folder / name for name in ZARR_FILES if (folder / name).exists())
+def _placed(place: Place, raw: RawImage) -> RawImage:
+    """Add where an image was opened, and how to notice that it changed."""
+    files = place.metadata_files([level.path for level in raw.levels if level.path])
+    now = place.stamp(files)
+    probe = Probe(str(place), now, functools.partial(place.stamp, files), place.is_remote)
+    stamp = stamp_of(raw.stamp, now)
+    return dataclasses.replace(raw, name=place.name, stamp=stamp, probe=probe, **place.origin)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import math
 import struct
@@ -11,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dinomask.errors import InputError
+from dinomask.errors import InputError, SourceChangedError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
 READ_ERRORS = (
@@ -69,16 +71,67 @@ class RawImage:
     path: Path | None = None
     """Where it can be opened again."""
 
+    url: str | None = None
+    """Where it can be opened again, if not on a disk."""
+
+    depth_um: float | None = None
+    """Distance of neighbouring planes along z."""
+
+    probe: Probe | None = None
+    """Notices changes of a file under way; None for arrays."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Probe:
+    """A cheap look at whether a source is still what was opened."""
+
+    where: str
+    """Path or URL, for messages."""
+
+    stamp: str
+    """What `look` returned when the source was opened."""
+
+    look: Callable[[], str]
+    """Returns the stamp of now; raises OSError where the source is gone."""
+
+    is_remote: bool = False
+    """Whether a look goes over the network, and so is not for every read."""
+
+    def check(self) -> None:
+        """Raise SourceChangedError unless the source is what it was."""
+        try:
+            same = self.look() == self.stamp
+            got = "a source that was changed"
+        except OSError as error:
+            same, got = False, f"a source that is gone ({type(error).__name__}: {error})"
+        if not same:
+            raise SourceChangedError(
+                expected=f"{self.where} as it was when the work began",
+                got=got,
+                remedy="What was finished is kept: bring the image back as it was and give the "
+                "same command again, or begin anew (--restart).",
+            )
+
 
 def stamp_of(*facts: object) -> str:
     """Return a short hash of facts, the same in every process."""
     return hashlib.blake2b(repr(facts).encode(), digest_size=12).hexdigest()
 
 
+def levels_stamp(levels: Iterable[Any]) -> str:
+    """Return a hash of arrays' shapes and types."""
+    return stamp_of([(tuple(level.shape), dtype_of(level).str) for level in levels])
+
+
 def file_stamp(path: Path) -> str:
     """Return a hash of a file's path, size and time of change."""
     stat = path.stat()
     return stamp_of(str(path), stat.st_size, stat.st_mtime_ns)
+
+
+def file_probe(path: Path) -> Probe:
+    """Return a probe that compares a file's size and time of change."""
+    return Probe(str(path), file_stamp(path), functools.partial(file_stamp, path))
 
 
 def dtype_of(array: Any) -> np.dtype:
@@ -105,11 +158,21 @@ def dtype_of(array: Any) -> np.dtype:
     return native
 
 
+def chunk_shape(array: Any) -> tuple[int, ...] | None:
+    """Return the shape of what is decoded to read one pixel; None where there are no chunks."""
+    # dask calls the regular chunk "chunksize"; tensorstore has a layout
+    layout = getattr(array, "chunk_layout", None)
+    read = getattr(getattr(layout, "read_chunk", None), "shape", None)
+    for found in (getattr(array, "chunksize", None), getattr(array, "chunks", None), read):
+        if isinstance(found, tuple) and all(isinstance(n, int) and n > 0 for n in found):
+            return found
+    return None
+
+
 def chunk_bytes(array: Any) -> int:
     """Return the bytes that are decoded to read one pixel; 0 where there are no chunks."""
-    # dask calls the regular chunk "chunksize"
-    chunk = getattr(array, "chunksize", None) or getattr(array, "chunks", None)
-    return math.prod(chunk) * dtype_of(array).itemsize if isinstance(chunk, tuple) else 0
+    shape = chunk_shape(array)
+    return math.prod(shape) * dtype_of(array).itemsize if shape else 0
 
 
 def damaged(path: object, error: BaseException) -> InputError:

@@ -15,7 +15,7 @@ import zarr
 
 from dinomask.errors import InputError
 from dinomask.image.axes import letters
-from dinomask.image.raw import READ_ERRORS, RawImage, damaged, file_stamp
+from dinomask.image.raw import READ_ERRORS, RawImage, damaged, file_probe
 from dinomask.image.units import length_um, size_um
 
 if TYPE_CHECKING:
@@ -67,10 +67,11 @@ def _describe(tif: tifffile.TiffFile, path: Path) -> RawImage:
     rgb = photometric in _COLOURS and page.samplesperpixel in (3, 4)
     if not rgb and not alpha and "c" not in axes:
         axes = axes.replace("s", "c")
+    probe = file_probe(path)
     return RawImage(
         name=path.name,
         levels=_levels(tif, series, path),
-        stamp=file_stamp(path),
+        stamp=probe.stamp,
         axes=axes,
         pixel_size_um=_pixel_size_um(tif, page),
         rgb=rgb,
@@ -78,6 +79,8 @@ def _describe(tif: tifffile.TiffFile, path: Path) -> RawImage:
         sampled=False,
         notes=tuple(_notes(tif, photometric)),
         path=path,
+        depth_um=_depth_um(tif),
+        probe=probe,
     )
 
 
@@ -136,12 +139,31 @@ def _pixel_size_um(tif: tifffile.TiffFile, page: Any) -> tuple[float, float] | N
     return _tag_pixel_size_um(page)
 
 
-def _ome_pixel_size_um(xml: str) -> tuple[float, float] | None:
-    """Read PhysicalSizeY and PhysicalSizeX of the first image of an OME-XML."""
+def _depth_um(tif: tifffile.TiffFile) -> float | None:
+    """Return the distance of planes from OME, ImageJ or LSM metadata."""
+    if tif.is_ome:
+        pixels = _ome_pixels(tif.ome_metadata or "")
+        found = None if pixels is None else pixels.get("PhysicalSizeZ")
+        unit = "µm" if pixels is None else pixels.get("PhysicalSizeZUnit", "µm")
+        return None if found is None else length_um(float(found), unit)
+    if tif.is_imagej:
+        metadata = tif.imagej_metadata or {}
+        return length_um(float(metadata.get("spacing", 0)), metadata.get("unit", ""))
+    if tif.is_lsm:
+        return length_um(float((tif.lsm_metadata or {}).get("VoxelSizeZ", 0)), "m")
+    return None
+
+
+def _ome_pixels(xml: str) -> ElementTree.Element | None:
     try:
-        pixels = ElementTree.fromstring(xml).find(".//{*}Image/{*}Pixels")
+        return ElementTree.fromstring(xml).find(".//{*}Image/{*}Pixels")
     except ElementTree.ParseError:
         return None
+
+
+def _ome_pixel_size_um(xml: str) -> tuple[float, float] | None:
+    """Read PhysicalSizeY and PhysicalSizeX of the first image of an OME-XML."""
+    pixels = _ome_pixels(xml)
     if pixels is None:
         return None
     y, x = float(pixels.get("PhysicalSizeY", 0)), float(pixels.get("PhysicalSizeX", 0))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import colorsys
-import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import imageio.v3 as imageio
@@ -43,11 +42,7 @@ def draw_overlay(image: Image, stitched: Stitched) -> Array:
     height, width = (scaled_length(n, scale) for n in image.shape_yx)
     picture_cyx = read_scaled(image, fit_normaliser(image), scale, (0, 0, height, width))
     picture = np.moveaxis(np.clip(picture_cyx, 0, 1), 0, 2)
-    instances = dataclasses.replace(
-        stitched.instances, boxes_yxyx_px=stitched.instances.boxes_yxyx_px * np.float32(scale)
-    )
-    scaled = dataclasses.replace(stitched, instances=instances)
-    labels = render_window(scaled, (0, 0, height, width))
+    labels = render_window(stitched.scaled(scale), (0, 0, height, width))
     colours = hues(int(labels.max(initial=0)))[labels]
     inside, edge = labels > 0, find_boundaries(labels, mode="inner")  # type: ignore[no-untyped-call]
     picture = np.where(inside[..., None], 0.75 * picture + 0.25 * colours, picture)

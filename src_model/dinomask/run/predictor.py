@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ import torch
 from dinomask.errors import SettingsError
 from dinomask.instances import Instances
 from dinomask.nets.duplicates import drop_duplicates
+from dinomask.nets.precision import uses_bf16
 from dinomask.nets.zoo import Manifest, load_model
 from dinomask.run.fusion import fuse
 from dinomask.run.views import plan_views
@@ -59,11 +60,13 @@ class Predictor:
     model : in evaluation mode
     manifest : what it is
     device : where it runs
+    bf16 : whether matrix products are in bfloat16
     """
 
     model: CenterMask
     manifest: Manifest
     device: torch.device
+    bf16: bool = False
 
     @staticmethod
     def load(config: SegmentConfig) -> Predictor:
@@ -72,7 +75,12 @@ class Predictor:
         torch.set_num_threads(config.threads or default_threads())
         model, manifest = load_model(config.model)
         model = model.to(device).to(memory_format=torch.channels_last)
-        return Predictor(model, manifest, device)
+        return Predictor(model, manifest, device, uses_bf16(config.precision, device))
+
+    @property
+    def precision(self) -> Literal["bf16", "fp32"]:
+        """The arithmetic of its matrix products."""
+        return "bf16" if self.bf16 else "fp32"
 
     @property
     def target_diameter_px(self) -> float:
@@ -91,26 +99,44 @@ class Predictor:
         -------
         boxes in model pixels of the tile, best score first, doubles dropped
         """
+        return self.detect_batch(tile_cyx[None], config)[0]
+
+    def detect_batch(self, tiles_bcyx: npt.NDArray[Any], config: DetectConfig) -> list[Instances]:
+        """Find the instances of several tiles, which go through the network together.
+
+        Parameters
+        ----------
+        tiles_bcyx : shape (B, 3, H, W), float32, as for `detect`
+        config : as for `detect`
+
+        Returns
+        -------
+        B times what `detect` returns
+        """
         threshold = self.score_threshold(config)
-        shape_yx = (tile_cyx.shape[1], tile_cyx.shape[2])
+        shape_yx = (tiles_bcyx.shape[2], tiles_bcyx.shape[3])
         views = plan_views(config)
         if len(views) == 1:
-            return drop_duplicates(self._look(tile_cyx, config, threshold), shape_yx, config)
+            looked = self._look(tiles_bcyx, config, threshold)
+            return [drop_duplicates(found, shape_yx, config) for found in looked]
         # an object that is sure enough on average may be less sure in some views
         floor = threshold * VIEW_FLOOR
-        found = []
+        parts: list[list[Instances]] = [[] for _ in tiles_bcyx]
         for view in views:
-            seen = view.restore(self._look(view.apply(tile_cyx), config, floor), shape_yx)
-            found.append(drop_duplicates(seen, shape_yx, config))
-        fused = fuse(found, shape_yx)
-        return drop_duplicates(fused.take(fused.scores >= threshold), shape_yx, config)
+            shown = np.stack([view.apply(tile) for tile in tiles_bcyx])
+            for seen, part in zip(self._look(shown, config, floor), parts, strict=True):
+                part.append(drop_duplicates(view.restore(seen, shape_yx), shape_yx, config))
+        fused = [fuse(part, shape_yx) for part in parts]
+        sure = [found.take(found.scores >= threshold) for found in fused]
+        return [drop_duplicates(found, shape_yx, config) for found in sure]
 
     def _look(
-        self, tile_cyx: npt.NDArray[Any], config: DetectConfig, threshold: float
-    ) -> Instances:
+        self, tiles_bcyx: npt.NDArray[Any], config: DetectConfig, threshold: float
+    ) -> list[Instances]:
         """Run the network once; doubles are still in."""
         with self._autocast():
-            return to_instances(self.model.detect(self._tiles(tile_cyx), config, threshold)[0])
+            found = self.model.detect(self._tiles(tiles_bcyx), config, threshold)
+        return [to_instances(detections) for detections in found]
 
     def semantic(self, tile_cyx: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Find the class of every pixel of one tile.
@@ -129,7 +155,7 @@ class Predictor:
             If the model has no head for it.
         """
         with self._autocast():
-            found = self.model.semantic(self._tiles(tile_cyx))
+            found = self.model.semantic(self._tiles(tile_cyx[None]))
         return np.asarray(found[0].float().cpu())
 
     def image_class(self, tile_cyx: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -149,14 +175,14 @@ class Predictor:
             If the model has no head for it.
         """
         with self._autocast():
-            found = self.model.image_class(self._tiles(tile_cyx))
+            found = self.model.image_class(self._tiles(tile_cyx[None]))
         return np.asarray(found[0].float().cpu())
 
-    def _tiles(self, tile_cyx: npt.NDArray[Any]) -> torch.Tensor:
-        return torch.from_numpy(tile_cyx[None]).to(self.device, memory_format=torch.channels_last)
+    def _tiles(self, tiles_bcyx: npt.NDArray[Any]) -> torch.Tensor:
+        return torch.from_numpy(tiles_bcyx).to(self.device, memory_format=torch.channels_last)
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
 
     def score_threshold(self, config: DetectConfig) -> float:
         """Return the lowest score to report: the user's, else the model's own."""

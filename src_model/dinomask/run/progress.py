@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
+from dinomask.instances import Instances
+
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
@@ -32,6 +34,10 @@ class Progress:
             return None
         return self.elapsed_s / done_now * (self.total - self.done)
 
+
+OnTile = Callable[[tuple[float, float, float, float], Instances], None]
+"""Called with a tile's core in image pixels (y0, x0, y1, x1) and what was found there, as it
+is done; in the thread of the run, which waits for it."""
 
 OnProgress = Callable[[Progress], None]
 """Called between steps; raising `CancelledError` stops the run."""

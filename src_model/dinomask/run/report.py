@@ -38,5 +38,6 @@ def header(predictor: Predictor) -> dict[str, Any]:
         "dinomask_version": dinomask.__version__,
         "model": {"name": manifest.name, "sha256": manifest.weights_sha256},
         "device": str(predictor.device),
+        "precision": predictor.precision,
         "machine": machine(),
     }

@@ -9,21 +9,22 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
 from dinomask.config import SegmentConfig, as_dict
 from dinomask.errors import SettingsError
 from dinomask.image.doctor import Finding, examine, require_usable
+from dinomask.image.identity import require_same
 from dinomask.image.normalise import Normaliser, fit_normaliser
-from dinomask.image.resample import read_scaled
-from dinomask.run.engine import SerialEngine
+from dinomask.run.detect import Detected, FailedTile, detect, failed_tiles
+from dinomask.run.engines import SerialEngine
+from dinomask.run.engines.tile_work import TileWork
 from dinomask.run.predictor import Predictor
-from dinomask.run.progress import OnProgress, Progress
+from dinomask.run.progress import OnProgress, OnTile, Progress
 from dinomask.run.report import header
 from dinomask.run.size import estimate_diameter
+from dinomask.tiles.advice import cut_findings
 from dinomask.tiles.ledger import Ledger
 from dinomask.tiles.outputs import check_output, ledger_path
-from dinomask.tiles.plan import TilePlan, owned, plan_tiles
+from dinomask.tiles.plan import TilePlan, plan_tiles
 from dinomask.tiles.render import render_image
 from dinomask.tiles.stitch import Stitched, stitch
 from dinomask.tiles.write import write_labels
@@ -34,8 +35,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from dinomask.image.source import Image
-    from dinomask.instances import Array, Instances
-    from dinomask.run.engine import Engine
+    from dinomask.instances import Array
+    from dinomask.run.engines import Engine
+    from dinomask.tiles.plan import Box
 
 MIN_SIDE_PX = 4
 """Images narrower than this can't show an object."""
@@ -48,11 +50,13 @@ class Segmentation:
     Attributes
     ----------
     stitched : all instances
-    table : one row an instance: id, box, score, class, area_px, …
+    table : one row an instance: id, box, score, class, area_px, …; its ``attrs``, and the
+        metadata of what was written, name tiles that failed
     labels_yx : the label image, if it was not written to a file
     diameter_px : given or estimated; None if no object was found to estimate it
     findings : what the input doctor and the run noticed
     report : version, model, settings, machine, timings and figures
+    failed_tiles : where objects are missing; the same command tries them again
     """
 
     stitched: Stitched
@@ -61,6 +65,7 @@ class Segmentation:
     diameter_px: float | None
     findings: tuple[Finding, ...]
     report: dict[str, Any]
+    failed_tiles: tuple[FailedTile, ...] = ()
 
 
 @dataclasses.dataclass
@@ -86,6 +91,8 @@ def segment(
     predictor: Predictor | None = None,
     engine: Engine | None = None,
     on_progress: OnProgress | None = None,
+    first_yxyx_px: Box | None = None,
+    on_tile: OnTile | None = None,
 ) -> Segmentation:
     """Find every instance of an image.
 
@@ -101,18 +108,27 @@ def segment(
     restart : forget an unfinished run of this output
     predictor : a loaded model to use again; None loads the one of `config`
     engine : how tiles are worked through; None takes one after another
-    on_progress : called between steps; raising `CancelledError` stops the run
+    on_progress : called after each step, and again and again while waiting for
+        one; raising `CancelledError` stops the run
+    first_yxyx_px : a window of the image whose tiles are worked on first, such
+        as what is on a screen
+    on_tile : told what was found in each tile as it is done
 
     Raises
     ------
     InputError
-        If the image can't be segmented (e.g. holds NaN).
+        If the image can't be segmented (e.g. holds NaN), or vanishes or changes
+        under way (`SourceChangedError`).
     OutputError
         If the output exists or can't be written.
     SettingsError
         If the diameter does not fit the image.
     ModelError
         If the model can't be loaded.
+    EngineError
+        If workers can't be started or are lost for good.
+    TilesFailedError
+        If every tile failed; a few that do are only reported.
     """
     config = config or SegmentConfig()
     check_diameter(config.diameter_px, image.shape_yx)
@@ -130,30 +146,47 @@ def segment(
     plan = plan_tiles(
         image.shape_yx, predictor.target_diameter_px / (diameter_px or 32.0), config.tiles
     )
-    with _ledger(out, run_key(image, predictor, config, plan), len(plan), restart) as ledger:
+    engine = engine or SerialEngine()
+    tiles = Detected(len(plan))
+    with run_ledger(out, run_key(image, predictor, config, plan), len(plan), restart) as ledger:
         with clock.stage("detect"):
             if diameter_px is not None:
-                work = _Work(image, normaliser, predictor, plan, config)
-                _detect(work, ledger, engine or SerialEngine(), on_progress)
+                work = TileWork(image, normaliser, plan, config)
+                tiles = detect(
+                    work,
+                    predictor,
+                    ledger,
+                    engine,
+                    on_progress,
+                    first=plan.tiles_touching(first_yxyx_px or (0, 0, 0, 0)),
+                    on_tile=on_tile,
+                )
+                require_same(image)
+        failed = failed_tiles(plan, ledger)
         with clock.stage("stitch"):
-            stitched = stitch(plan, ledger.records())
+            stitched = stitch(plan, ledger.records(), ledger.path)
         with clock.stage("render"):
-            table, labels = _render(stitched, image, out, overwrite, on_progress)
-    findings = [*findings, *_run_findings(diameter_px, table)]
+            notes = {"failed_tiles": [dataclasses.asdict(t) for t in failed]} if failed else {}
+            table, labels = _render(stitched, image, out, overwrite, notes, on_progress)
+    findings += [*run_findings(diameter_px, table, failed), *cut_findings(stitched, plan)]
     report = {
         **header(predictor),
         "image": {"name": image.name, "identity": image.identity, "shape_yx": image.shape_yx},
         "settings": as_dict(config),
         "diameter_px": diameter_px,
         "scale": plan.scale,
-        "n_tiles": len(plan),
+        "engine": engine.describe(config),
+        **dataclasses.asdict(tiles),
+        "failed_tiles": [dataclasses.asdict(tile) for tile in failed],
         "n_instances": len(table),
         "n_seam_duplicates": stitched.n_seam_duplicates,
+        "n_cut_objects": stitched.n_cut_objects,
+        "n_merged_objects": stitched.n_merged_objects,
         "timings_s": clock.timings_s,
-        "px_per_s": _px_per_s(image, clock),
+        "px_per_s": _px_per_s(image, tiles, clock),
         "findings": [dataclasses.asdict(f) for f in findings],
     }
-    return Segmentation(stitched, table, labels, diameter_px, tuple(findings), report)
+    return Segmentation(stitched, table, labels, diameter_px, tuple(findings), report, failed)
 
 
 def check_diameter(diameter_px: float | Literal["auto"], shape_yx: tuple[int, int]) -> None:
@@ -177,9 +210,10 @@ def run_key(
 ) -> dict[str, Any]:
     """Return all that the result depends on, for the ledger."""
     settings = as_dict(config)
-    # where and with how many threads it runs is free to change when resuming
-    for name in ("model", "device", "threads", "diameter_px"):
+    # where, with how many threads and in what batches it runs is free to change when resuming
+    for name in ("model", "device", "threads", "batch", "diameter_px"):
         settings.pop(name)
+    settings["precision"] = predictor.precision
     return {
         "image": image.identity,
         "model": predictor.manifest.weights_sha256,
@@ -187,25 +221,6 @@ def run_key(
         "settings": settings,
         "scale": plan.scale,
     }
-
-
-@dataclasses.dataclass(frozen=True)
-class _Work:
-    """The tile function: what one tile needs, and nothing of the others."""
-
-    image: Image
-    normaliser: Normaliser
-    predictor: Predictor
-    plan: TilePlan
-    config: SegmentConfig
-
-    def __call__(self, index: int) -> Instances:
-        tile = self.plan[index]
-        pixels = read_scaled(self.image, self.normaliser, self.plan.scale, tile.read_yxyx_px)
-        found = self.predictor.detect(pixels, self.config.detect)
-        origin = np.array([*tile.read_yxyx_px[:2]] * 2, np.float32)
-        boxes = (found.boxes_yxyx_px + origin) / np.float32(self.plan.scale)
-        return owned(self.plan, tile, dataclasses.replace(found, boxes_yxyx_px=boxes))
 
 
 def _diameter(
@@ -225,28 +240,18 @@ def _diameter(
 
 
 @contextlib.contextmanager
-def _ledger(out: Path | None, key: dict[str, Any], n_tiles: int, restart: bool) -> Iterator[Ledger]:
-    """Open the ledger; it outlives a TIFF's run only if that is cut short."""
+def run_ledger(
+    out: Path | None, key: dict[str, Any], n_tiles: int, restart: bool
+) -> Iterator[Ledger]:
+    """Open the ledger; it outlives a TIFF's run only if there is something left to do."""
     if out is None:
         with tempfile.TemporaryDirectory(prefix="dinomask-") as folder:
             yield Ledger.create(Path(folder) / "run.ledger", key, n_tiles)
         return
     ledger = Ledger.create(ledger_path(out), key, n_tiles, restart)
     yield ledger
-    if out.suffix.lower() != ".zarr":
+    if out.suffix.lower() != ".zarr" and not ledger.failed():
         ledger.remove()
-
-
-def _detect(work: _Work, ledger: Ledger, engine: Engine, on_progress: OnProgress | None) -> None:
-    started = time.monotonic()
-    pending = list(ledger.pending())
-    total = len(work.plan)
-    done = resumed = total - len(pending)
-    for index, instances in engine.map(work, pending):
-        ledger.write(index, instances)
-        done += 1
-        if on_progress:
-            on_progress(Progress("detect", done, total, time.monotonic() - started, resumed))
 
 
 def _render(
@@ -254,6 +259,7 @@ def _render(
     image: Image,
     out: Path | None,
     overwrite: bool,
+    notes: dict[str, Any],
     on_progress: OnProgress | None,
 ) -> tuple[pd.DataFrame, Array | None]:
     started = time.monotonic()
@@ -264,6 +270,7 @@ def _render(
 
     if out is None:
         labels, table = render_image(stitched, image.shape_yx, tell)
+        table.attrs.update(notes)
         return table, labels
     table = write_labels(
         stitched,
@@ -272,20 +279,33 @@ def _render(
         pixel_size_um=image.pixel_size_um,
         overwrite=overwrite,
         progress=tell,
+        notes=notes,
     )
     return table, None
 
 
-def _run_findings(diameter_px: float | None, table: pd.DataFrame) -> list[Finding]:
+def run_findings(
+    diameter_px: float | None, table: pd.DataFrame, failed: tuple[FailedTile, ...]
+) -> list[Finding]:
+    """Say what a user should know about a run's result."""
+    found = []
+    if failed:
+        what = f"{len(failed)} tiles failed; objects there are missing"
+        remedy = "Run it again with --overwrite: it tries these, and keeps the others."
+        found.append(Finding("warning", what, remedy))
     if diameter_px is None:
         what = "no object was found while estimating the object size"
-        return [Finding("warning", what, "If there are objects, give their size (--diameter PX).")]
-    if not len(table):
+        remedy = "If there are objects, give their size (--diameter PX)."
+        found.append(Finding("warning", what, remedy))
+    elif not len(table):
         what = f"no object of about {diameter_px:g} px was found"
-        return [Finding("warning", what, "Try another object size or a lower score threshold.")]
-    return []
+        remedy = "Try another object size or a lower score threshold."
+        found.append(Finding("warning", what, remedy))
+    return found
 
 
-def _px_per_s(image: Image, clock: _Clock) -> float:
-    work = sum(clock.timings_s[k] for k in ("size", "detect", "stitch", "render"))
-    return round(image.shape_yx[0] * image.shape_yx[1] / max(work, 1e-9))
+def _px_per_s(image: Image, tiles: Detected, clock: _Clock) -> float:
+    """Return the speed of what was done in this run, without tiles of an earlier one."""
+    work_s = sum(clock.timings_s[k] for k in ("size", "detect", "stitch", "render"))
+    share = 1 - tiles.n_resumed / tiles.n_tiles
+    return round(image.shape_yx[0] * image.shape_yx[1] * share / max(work_s, 1e-9))

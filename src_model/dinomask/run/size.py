@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import itertools
 import math
 import time
 from typing import TYPE_CHECKING, Any
@@ -11,10 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from dinomask.config import DetectConfig
+from dinomask.config.model import PATCH_PX
+from dinomask.errors import ChunkError
 from dinomask.image.resample import read_scaled, scaled_length
 from dinomask.run.progress import Progress
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from dinomask.image.normalise import Normaliser
     from dinomask.image.source import Image
     from dinomask.instances import Instances
@@ -23,15 +29,25 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 
-CROP_PX = 224
-"""Side of the crops, in model pixels."""
+CROP_PX = 168
+"""Side of the crops, in model pixels, where the image is that large."""
 
-FIRST_GUESSES_PX = (14.0, 42.0, 130.0)
-"""Diameters in image pixels that the first look takes in turn. The model sees
-objects from a quarter to four times its target diameter, so the guesses overlap."""
+MIN_CROP_PX = 112
+"""Side of the smallest crops."""
 
-CROPS_A_GUESS = 2
+FIRST_GUESS_PX = 30.0
+"""Diameter in image pixels at which the first look is taken. The model sees objects
+from a quarter to four times its target diameter."""
+
+SURE_WITHIN = 2.0
+"""What a look shows is believed if it is within this factor of the guess."""
+
+OTHER_GUESSES_PX = (14.0, 130.0)
+"""Guesses of further looks, if the first one isn't believed."""
+
+ENOUGH_OBJECTS = 12
 REFINING_CROPS = 3
+"""The second look takes so many crops at most, until it has seen enough objects."""
 
 SCORE_THRESHOLD = 0.35
 """Objects with a lower score don't count."""
@@ -70,9 +86,10 @@ def estimate_diameter(
 ) -> SizeEstimate:
     """Estimate the median diameter of an image's objects.
 
-    A first look at several scales finds roughly how large objects are, each
-    one trusted by its score and by how close it is to the size the model knows
-    best; a second look at that scale measures them.
+    A first look finds roughly how large objects are, each one trusted by its
+    score and by how close it is to the size the model knows best; if that is far
+    from the guess, other scales are looked at too. A second look at the scale
+    found measures them.
 
     Parameters
     ----------
@@ -80,33 +97,52 @@ def estimate_diameter(
     predictor : the model
     on_progress : told after each crop; may raise to cancel
     """
-    started = time.monotonic()
     points = busy_points(image, normaliser)
-    total = len(FIRST_GUESSES_PX) * CROPS_A_GUESS + REFINING_CROPS
-    done = 0
-    found: list[tuple[Array, Array]] = []
-
-    def look(diameter_px: float, n_crops: int) -> list[tuple[Array, Array]]:
-        nonlocal done
-        views = []
-        for window in crop_windows(image.shape_yx, points, _scale(predictor, diameter_px), n_crops):
-            views.append(_measure(image, normaliser, predictor, diameter_px, window))
-            done += 1
-            if on_progress:
-                on_progress(Progress("size", min(done, total), total, time.monotonic() - started))
-        return views
-
-    for guess in FIRST_GUESSES_PX:
-        # nothing is larger than the image
-        if guess <= max(*image.shape_yx, FIRST_GUESSES_PX[0]):
-            found += look(guess, CROPS_A_GUESS)
+    looks = _Looks(image, normaliser, predictor, points, on_progress)
+    found = looks.at(FIRST_GUESS_PX)
     rough = _weighted_median(found)
+    if rough is None or not 1 / SURE_WITHIN < rough / FIRST_GUESS_PX < SURE_WITHIN:
+        for guess in OTHER_GUESSES_PX:
+            # nothing is larger than the image
+            if guess <= max(*image.shape_yx, OTHER_GUESSES_PX[0]):
+                found += looks.at(guess)
+        rough = _weighted_median(found)
     if rough is None:
         return SizeEstimate(None, 0)
-    refined = look(rough, REFINING_CROPS)
+    refined = looks.at(rough, REFINING_CROPS, ENOUGH_OBJECTS)
     diameters = np.concatenate([d for d, _ in refined])
     diameter = float(np.median(diameters)) if len(diameters) else rough
     return SizeEstimate(round(diameter, 2), len(diameters))
+
+
+@dataclasses.dataclass
+class _Looks:
+    """Crops of one image, seen at guessed object sizes."""
+
+    image: Image
+    normaliser: Normaliser
+    predictor: Predictor
+    points_yx_px: Array
+    on_progress: OnProgress | None
+    started: float = dataclasses.field(default_factory=time.monotonic)
+    done: int = 0
+
+    def at(
+        self, diameter_px: float, max_crops: int = 1, enough: int = 1
+    ) -> list[tuple[Array, Array]]:
+        """Measure busy crops, taking objects for `diameter_px` large, until enough are seen."""
+        seen: list[tuple[Array, Array]] = []
+        scale = _scale(self.predictor, diameter_px)
+        for window in crop_windows(self.image.shape_yx, self.points_yx_px, scale, max_crops):
+            seen.append(_measure(self.image, self.normaliser, self.predictor, diameter_px, window))
+            self.done += 1
+            if self.on_progress:
+                total = 1 + len(OTHER_GUESSES_PX) + REFINING_CROPS
+                elapsed = time.monotonic() - self.started
+                self.on_progress(Progress("size", self.done, total, elapsed))
+            if sum(len(d) for d, _ in seen) >= enough:
+                break
+        return seen
 
 
 def _scale(predictor: Predictor, diameter_px: float) -> float:
@@ -158,23 +194,35 @@ def busy_points(image: Image, normaliser: Normaliser, n_grid: int = 8, block_px:
     """Rank places of an image by how much there is to see.
 
     Blocks on an even grid are compared by the standard deviation of their
-    normalised intensities.
+    normalised intensities; those that can't be read are passed over.
 
     Returns
     -------
     shape (N, 2), y and x of block centres in image pixels, busiest first
     """
+    found = list(_blocks(image, normaliser, n_grid, block_px))
+    points = np.array([point for point, _ in found]).reshape(-1, 2)
+    return points[np.argsort([-contrast for _, contrast in found], kind="stable")]
+
+
+def activity(image: Image, normaliser: Normaliser) -> float:
+    """Return how much there is to see: the highest contrast of a block, as in `busy_points`."""
+    blocks = _blocks(image, normaliser, n_grid=4, block_px=64)
+    return max((contrast for _, contrast in blocks), default=0.0)
+
+
+def _blocks(
+    image: Image, normaliser: Normaliser, n_grid: int, block_px: int
+) -> Iterator[tuple[tuple[float, float], float]]:
+    """Yield centre and standard deviation of blocks on an even grid."""
     height, width = image.shape_yx
     tops = np.unique(np.linspace(0, max(height - block_px, 0), n_grid).astype(int))
     lefts = np.unique(np.linspace(0, max(width - block_px, 0), n_grid).astype(int))
-    points, activity = [], []
-    for y in tops:
-        for x in lefts:
-            window = (int(y), int(x), int(min(y + block_px, height)), int(min(x + block_px, width)))
-            activity.append(float(normaliser.apply(image.read(window)).std()))
-            points.append(((window[0] + window[2]) / 2, (window[1] + window[3]) / 2))
-    order = np.argsort(-np.array(activity), kind="stable")
-    return np.array(points)[order]
+    for y, x in itertools.product(tops.tolist(), lefts.tolist()):
+        window = (y, x, min(y + block_px, height), min(x + block_px, width))
+        with contextlib.suppress(ChunkError):
+            contrast = float(normaliser.apply(image.read(window)).std())
+            yield ((window[0] + window[2]) / 2, (window[1] + window[3]) / 2), contrast
 
 
 def crop_windows(
@@ -184,19 +232,20 @@ def crop_windows(
 
     Returns
     -------
-    half-open windows in scaled pixels, `CROP_PX` square; one centred window if
-    the scaled image is smaller than that
+    half-open square windows in scaled pixels, of side `CROP_PX` or, where the
+    image is smaller, the least multiple of 14 from `MIN_CROP_PX` that shows all of it
     """
     size = [scaled_length(length, scale) for length in shape_yx]
+    side = min(CROP_PX, max(MIN_CROP_PX, math.ceil(max(size) / PATCH_PX) * PATCH_PX))
     windows: list[tuple[int, int, int, int]] = []
     for point in points_yx_px:
         start = []
         for axis in range(2):
-            first = round(float(point[axis]) * scale - CROP_PX / 2)
-            spare = size[axis] - CROP_PX
+            first = round(float(point[axis]) * scale - side / 2)
+            spare = size[axis] - side
             start.append(min(max(first, 0), spare) if spare > 0 else 0)
-        window = (start[0], start[1], start[0] + CROP_PX, start[1] + CROP_PX)
-        far = all(abs(window[0] - w[0]) + abs(window[1] - w[1]) >= CROP_PX // 2 for w in windows)
+        window = (start[0], start[1], start[0] + side, start[1] + side)
+        far = all(abs(window[0] - w[0]) + abs(window[1] - w[1]) >= side // 2 for w in windows)
         if far:
             windows.append(window)
         if len(windows) == n:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
     from dinomask.instances import Array
+
+Keep = Callable[["Array", "Array"], "Array"]
+
+_PAIRS_AT_ONCE = 500_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,12 +82,15 @@ class BoxGrid:
         meets = np.all((boxes[:, :2] < window[2:]) & (boxes[:, 2:] > window[:2]), axis=1)
         return np.asarray(found[meets])
 
-    def pairs(self, chosen: Array) -> tuple[Array, Array]:
+    def pairs(self, chosen: Array, keep: Keep | None = None) -> tuple[Array, Array]:
         """Pair every chosen box with every box it shares area with.
 
         Parameters
         ----------
         chosen : shape (N,), bool
+        keep : tells of candidates a, b, each of shape (P,), which to keep, as
+            bool of shape (P,); asked for some at a time, so that memory does
+            not grow with what it refuses
 
         Returns
         -------
@@ -90,6 +99,22 @@ class BoxGrid:
         mine = np.flatnonzero(chosen[self.members])
         starts = np.searchsorted(self.keys, self.keys[mine])
         ends = np.searchsorted(self.keys, self.keys[mine], side="right")
+        blocks = np.searchsorted(
+            np.cumsum(ends - starts), np.arange(0, int((ends - starts).sum()), _PAIRS_AT_ONCE)
+        )
+        found = [np.zeros((2, 0), np.int64)]
+        for first, last in itertools.pairwise([*np.unique(blocks).tolist(), len(mine)]):
+            a, b = self._pairs_of(chosen, mine[first:last], starts[first:last], ends[first:last])
+            kept = slice(None) if keep is None else keep(a, b)
+            found.append(np.stack([a[kept], b[kept]]))
+        a, b = np.concatenate(found, axis=1)
+        order = np.lexsort((b, a))
+        return a[order], b[order]
+
+    def _pairs_of(
+        self, chosen: Array, mine: Array, starts: Array, ends: Array
+    ) -> tuple[Array, Array]:
+        """Pair the boxes of some entries with those of the entries starts to ends."""
         entry, within = _repeat(ends - starts)
         one = self.members[mine[entry]]
         other = self.members[starts[entry] + within]
@@ -102,10 +127,7 @@ class BoxGrid:
         # two boxes may share many cells: the one with their common corner counts
         cell = np.floor(corner / self.cell_px).astype(np.int64) - self.first_yx
         real = np.all(end > corner, axis=1) & (cell[:, 0] * self.count_yx[1] + cell[:, 1] == key)
-        a = np.minimum(one[real], other[real])
-        b = np.maximum(one[real], other[real])
-        order = np.lexsort((b, a))
-        return a[order], b[order]
+        return np.minimum(one[real], other[real]), np.maximum(one[real], other[real])
 
 
 def _repeat(counts: Array) -> tuple[Array, Array]:

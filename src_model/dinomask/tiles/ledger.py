@@ -9,43 +9,28 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import io
 import json
 import shutil
-import struct
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from dinomask.errors import OutputError
-from dinomask.instances import Array, Instances
 from dinomask.tiles.outputs import output_error, replacing
+from dinomask.tiles.record import pack_record, read_record
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-State = Literal["pending", "done", "failed"]
+    from dinomask.instances import Array, Instances
 
-_FORMAT = "dinomask-ledger-1"
+State = Literal["pending", "done", "blank", "failed"]
+STATES: tuple[State, ...] = ("pending", "done", "blank", "failed")
+"""What can be said of a tile; `Ledger.states` gives the numbers in this order."""
+
+_FORMAT = "dinomask-ledger-2"
 _PER_FOLDER = 1000
-_FIELDS = tuple(field.name for field in dataclasses.fields(Instances))
-_DAMAGE = (
-    OSError,
-    ValueError,
-    KeyError,
-    EOFError,
-    RuntimeError,
-    SyntaxError,
-    MemoryError,
-    OverflowError,
-    struct.error,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-"""All that reading a damaged npz was seen to raise."""
 
 
 def key_hash(key: Mapping[str, Any]) -> str:
@@ -119,8 +104,14 @@ class Ledger:
         run = _read_run(path)
         return Ledger(path, key_hash(run["key"]), run["n_tiles"])
 
-    def write(self, index: int, instances: Instances) -> None:
+    def write(self, index: int, instances: Instances, blank: bool = False) -> None:
         """Record what was found in a tile; a failure noted before is forgotten.
+
+        Parameters
+        ----------
+        index : the tile
+        instances : what it owns
+        blank : the tile was not shown to the network, because it is empty
 
         Raises
         ------
@@ -128,14 +119,7 @@ class Ledger:
             If it can't be written; nothing half-written stays.
         """
         path = self._record(index)
-        buffer = io.BytesIO()
-        # npz by hand: level 1 is several times faster than numpy's fixed level 6
-        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-            for name in _FIELDS:
-                part = io.BytesIO()
-                np.lib.format.write_array(part, getattr(instances, name), allow_pickle=False)
-                archive.writestr(f"{name}.npy", part.getvalue())
-        self._put(path, buffer.getvalue())
+        self._put(path, pack_record(instances, blank))
         try:
             self._failure(index).unlink(missing_ok=True)
         except OSError as error:
@@ -153,31 +137,48 @@ class Ledger:
         OutputError
             If the tile is not done.
         """
-        found = _read_record(self._record(index))
+        found = read_record(self._record(index))
         if found is None:
             raise OutputError(
                 expected=f"a whole record of tile {index} in {self.path}",
                 got=self.state(index),
                 remedy="Run the same command again; it does the tiles that are missing.",
             )
-        return found
+        return found[0]
 
     def state(self, index: int) -> State:
         """Return a tile's state; a damaged record counts as pending."""
-        if _read_record(self._record(index)) is not None:
-            return "done"
+        found = read_record(self._record(index))
+        if found is not None:
+            return "blank" if found[1] else "done"
         return "failed" if self._failure(index).exists() else "pending"
+
+    def states(self) -> Array:
+        """Return the state of every tile, shape (n_tiles,), uint8, numbered as in `STATES`.
+
+        Only what is there is looked at, so a new ledger of millions of tiles
+        answers at once.
+        """
+        states = np.zeros(self.n_tiles, np.uint8)
+        states[list(self.failed())] = STATES.index("failed")
+        for index, path in self._present():
+            found = read_record(path)
+            if found is not None:
+                states[index] = STATES.index("blank" if found[1] else "done")
+        return states
 
     def records(self) -> Iterator[tuple[int, Instances]]:
         """Yield index and instances of every tile that is done, in order."""
-        for index in range(self.n_tiles):
-            found = _read_record(self._record(index))
+        for index, path in self._present():
+            found = read_record(path)
             if found is not None:
-                yield index, found
+                yield index, found[0]
 
     def pending(self) -> Iterator[int]:
         """Yield the tiles still to do, in order; failed ones get another try."""
-        return (i for i in range(self.n_tiles) if _read_record(self._record(i)) is None)
+        states = self.states()
+        to_do = (states == STATES.index("pending")) | (states == STATES.index("failed"))
+        return (i for i in range(self.n_tiles) if to_do[i])
 
     def failed(self) -> dict[int, str]:
         """Return the reason of every tile that failed."""
@@ -187,7 +188,10 @@ class Ledger:
                 reason = json.loads(path.read_text(encoding="utf-8"))["reason"]
             except (OSError, ValueError, KeyError, TypeError):
                 reason = "the note of the reason is damaged"
-            found[int(path.name.split(".")[0])] = str(reason)
+            index = int(path.name.split(".")[0])
+            # the note outlives the record if the work is killed between the two
+            if read_record(self._record(index)) is None:
+                found[index] = str(reason)
         return found
 
     def remove(self) -> None:
@@ -214,6 +218,13 @@ class Ledger:
             raise IndexError(msg)
         return self.path / "tiles" / f"{index // _PER_FOLDER:06d}"
 
+    def _present(self) -> Iterator[tuple[int, Path]]:
+        """Yield index and file of every tile that has a record, in order."""
+        for folder in sorted(self.path.glob("tiles/*")):
+            for path in sorted(folder.glob("*.npz")):
+                if path.stem.isdigit() and int(path.stem) < self.n_tiles:
+                    yield int(path.stem), path
+
     def _record(self, index: int) -> Path:
         return self._folder(index) / f"{index:09d}.npz"
 
@@ -225,29 +236,6 @@ class Ledger:
         with replacing(path) as temporary:
             temporary.parent.mkdir(parents=True, exist_ok=True)
             temporary.write_bytes(content)
-
-
-def _read_record(path: Path) -> Instances | None:
-    """Read one record; None where there is none or it is damaged."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as archive:
-            arrays = {name: _read_array(archive, name) for name in _FIELDS}
-    except _DAMAGE:
-        return None
-    template = Instances.empty()
-    n = len(arrays["scores"])
-    for name, array in arrays.items():
-        like = getattr(template, name)
-        if array.dtype != like.dtype or array.ndim != like.ndim or len(array) != n:
-            return None
-    return Instances(**arrays)
-
-
-def _read_array(archive: zipfile.ZipFile, name: str) -> Array:
-    # np.load stops before the end of a member, where its checksum would be compared
-    content = io.BytesIO(archive.read(f"{name}.npy"))
-    array: Array = np.lib.format.read_array(content, allow_pickle=False)
-    return array
 
 
 def _read_run(path: Path) -> dict[str, Any]:

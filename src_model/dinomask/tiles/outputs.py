@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
+import hashlib
 import json
 import os
+import platform
 import shutil
 import uuid
 from typing import TYPE_CHECKING
+
+import psutil
 
 from dinomask.errors import OutputError
 
@@ -124,7 +129,23 @@ def _probe(out: Path) -> None:
 
 
 def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
+    """Name a sibling after the process that writes it, so that `sweep` knows whose it is."""
+    owner = f"{_machine()}-{os.getpid()}"
+    return path.with_name(f".{path.name}.{owner}-{uuid.uuid4().hex[:8]}.tmp")
+
+
+def _machine() -> str:
+    # shared folders show the files of other machines, whose processes can't be looked up
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:6]
+
+
+def sweep(out: Path) -> None:
+    """Remove what killed processes of this machine left of a label image and its table."""
+    for path in (out, table_path(out)):
+        for left in path.parent.glob(f".{glob.escape(path.name)}.{_machine()}-*-*.tmp"):
+            pid = left.name.removesuffix(".tmp").split("-")[-2]
+            if pid.isdigit() and not psutil.pid_exists(int(pid)):
+                _discard(left)
 
 
 @contextlib.contextmanager
@@ -151,10 +172,12 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def _flush(path: Path) -> None:
-    """Force a file, or every file of a folder, to disk."""
-    files = (p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    for file in files:
-        with file.open("rb+") as handle:
+    """Force a file, or every file and folder of a folder, to disk."""
+    for found in [path, *path.rglob("*")] if path.is_dir() else [path]:
+        if found.is_dir():
+            _flush_folder(found)
+            continue
+        with found.open("rb+") as handle:
             os.fsync(handle.fileno())
 
 

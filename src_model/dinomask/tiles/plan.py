@@ -9,10 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dinomask.errors import InputError, SettingsError
+from dinomask.tiles.sight import owned
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from dinomask.config import TileConfig
-    from dinomask.instances import Array, Instances
+    from dinomask.instances import Array
+
+__all__ = ["Box", "Tile", "TilePlan", "owned", "plan_tiles"]
 
 Box = tuple[int, int, int, int]
 """y0, x0, y1, x1 in whole pixels, half-open."""
@@ -109,6 +114,59 @@ class TilePlan:
         y0, x0, y1, x1 = tile.read_yxyx_px
         return y0 / self.scale, x0 / self.scale, y1 / self.scale, x1 / self.scale
 
+    def cores_image_yxyx(self, indices: Array) -> Array:
+        """Return the cores of many tiles in image pixels, shape (N, 4), as `core_image_yxyx`."""
+        top, bottom, left, right, _, _ = self._of_many(indices)
+        return np.stack([top, left, bottom, right], axis=1) / self.scale
+
+    def reads_image_yxyx(self, indices: Array) -> Array:
+        """Return the read regions of many tiles in image pixels, shape (N, 4)."""
+        _, _, _, _, top, left = self._of_many(indices)
+        side = self.config.tile_px
+        return np.stack([top, left, top + side, left + side], axis=1) / self.scale
+
+    def ends_image_yxyx(self, indices: Array) -> Array:
+        """Return where the sight of many tiles ends within the image, shape (N, 4).
+
+        The borders of their read regions in image pixels; -inf and inf where
+        a read region goes up to the image's edge or beyond: there nothing is
+        hidden from it.
+        """
+        ends = self.reads_image_yxyx(indices)
+        _, _, _, _, top, left = self._of_many(indices)
+        height, width = self.shape_scaled_yx
+        side = self.config.tile_px
+        ends[top <= 0, 0], ends[left <= 0, 1] = -np.inf, -np.inf
+        ends[top + side >= height, 2], ends[left + side >= width, 3] = np.inf, np.inf
+        return ends
+
+    def tiles_at(self, points_yx_px: Array) -> Array:
+        """Return the tile whose core holds each point, shape (N,), int64.
+
+        Parameters
+        ----------
+        points_yx_px : shape (N, 2), image pixels; those outside the image go
+            to the nearest tile
+        """
+        scaled = np.asarray(points_yx_px, np.float64).reshape(-1, 2) * self.scale
+        row, column = (
+            self._holding(scaled[:, axis], self.shape_scaled_yx[axis]) for axis in (0, 1)
+        )
+        return np.asarray(row * self.grid_yx[1] + column, np.int64)
+
+    def tiles_touching(self, window_yxyx_px: Box) -> Iterator[int]:
+        """Yield the tiles whose cores share area with a window in image pixels, in order."""
+        y0, x0, y1, x1 = window_yxyx_px
+        if y1 <= y0 or x1 <= x0:
+            return
+        n_x = self.grid_yx[1]
+        # the last point inside, as cores are half-open
+        corners = np.nextafter(np.array([[y0, x0], [y1, x1]], np.float64), [[y0, x0], [-1, -1]])
+        first, last = self.tiles_at(corners).tolist()
+        for row in range(first // n_x, last // n_x + 1):
+            for column in range(first % n_x, last % n_x + 1):
+                yield row * n_x + column
+
     def _scaled(self, size_px: int) -> int:
         # rounded first: 1000 * 0.07 is 70.00000000000001 and must not become 71
         return max(1, math.ceil(round(size_px * self.scale, 6)))
@@ -132,6 +190,38 @@ class TilePlan:
         last = size if i == n - 1 else (start + tile + self._start(i + 1, n, size)) // 2
         return first, last, start
 
+    def _along_many(self, i: Array, size: int) -> tuple[Array, Array, Array]:
+        """`_along` of many tiles."""
+        n, tile = self._count(size), self.config.tile_px
+        before, start, after = (
+            np.zeros_like(i) if n == 1 else (i + k) * (size - tile) // (n - 1) for k in (-1, 0, 1)
+        )
+        first = np.where(i == 0, 0, (before + tile + start) // 2)
+        last = np.where(i == n - 1, size, (start + tile + after) // 2)
+        return first, last, start
+
+    def _of_many(self, indices: Array) -> tuple[Array, ...]:
+        """Core top, bottom, left and right, and read top and left, of many tiles."""
+        rows, columns = np.divmod(np.asarray(indices, np.int64), self.grid_yx[1])
+        top, bottom, read_top = self._along_many(rows, self.shape_scaled_yx[0])
+        left, right, read_left = self._along_many(columns, self.shape_scaled_yx[1])
+        return top, bottom, left, right, read_top, read_left
+
+    def _holding(self, scaled: Array, size: int) -> Array:
+        """Which tile along an axis has the core that holds a scaled coordinate."""
+        n = self._count(size)
+        guess = np.clip(scaled, 0, size - 1) / max(size, 1) * n
+        i = np.clip(guess.astype(np.int64), 0, n - 1)
+        # reads are spread evenly and cores nearly so: the guess is at most one or two off
+        while True:
+            first, last, _ = self._along_many(i, size)
+            step = ((scaled >= last) & (i < n - 1)).astype(np.int64) - (
+                (scaled < first) & (i > 0)
+            ).astype(np.int64)
+            if not step.any():
+                return i
+            i = i + step
+
 
 def plan_tiles(shape_yx: tuple[int, int], scale: float, config: TileConfig) -> TilePlan:
     """Plan the tiles of an image.
@@ -150,28 +240,3 @@ def plan_tiles(shape_yx: tuple[int, int], scale: float, config: TileConfig) -> T
         If the scale is not above 0.
     """
     return TilePlan((int(shape_yx[0]), int(shape_yx[1])), float(scale), config)
-
-
-def owned(plan: TilePlan, tile: Tile, instances: Instances) -> Instances:
-    """Keep the instances whose box centre lies in a tile's core or just beside it.
-
-    Neighbouring tiles predict slightly different boxes, so a centre near a
-    seam can fall outside both cores. Each tile therefore keeps what lies up to
-    `seam_px` outside its core; `stitch` drops the doubles. At the image's edge
-    the core has no end: an object cut by the edge may be centred beyond it.
-
-    Parameters
-    ----------
-    plan, tile : the tile that was predicted
-    instances : boxes in image pixels
-    """
-    boxes: Array = instances.boxes_yxyx_px.astype(np.float64)
-    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-    seam = plan.config.seam_px / plan.scale
-    y0, x0, y1, x1 = plan.core_image_yxyx(tile)
-    _, _, bottom, right = tile.core_yxyx_px
-    height, width = plan.shape_scaled_yx
-    low = np.array([y0 - seam if y0 > 0 else -np.inf, x0 - seam if x0 > 0 else -np.inf])
-    high = np.array([y1 + seam, x1 + seam])
-    high[np.array([bottom == height, right == width])] = np.inf
-    return instances.take(np.all((centres >= low) & (centres < high), axis=1))

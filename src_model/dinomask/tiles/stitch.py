@@ -2,91 +2,110 @@
 
 Each tile owns the objects centred in its core, and also reports those just
 beside it, because neighbours predict slightly different boxes. Doubles are
-found by their masks, and the better one stays.
+found by their masks, and the better one stays. Of objects that are larger
+than the halo tiles report the parts they see, which are joined.
 """
 
 from __future__ import annotations
 
-import collections
 import dataclasses
-import functools
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dinomask.instances import Array, Instances, paste_probability
-from dinomask.tiles.grid import BoxGrid
+from dinomask.instances import Array, Instances
+from dinomask.tiles.join import Resolution, Sights, clips, intersection, resolve
+from dinomask.tiles.masks import MaskStore
+from dinomask.tiles.overlap import cells_within, sample
+from dinomask.tiles.sight import FOREGROUND, is_cut
+from dinomask.tiles.stitched import Pieces, Stitched
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from dinomask.tiles.plan import TilePlan
 
-SEAM_OVERLAP = 0.5
-"""Two tiles' masks are one object if they share more than this part of the smaller."""
-
-_MASKS_KEPT = 8192
+__all__ = ["Pieces", "Stitched", "stitch"]
 
 
-@dataclasses.dataclass(frozen=True)
-class Stitched:
-    """All instances of an image, in the order of their tiles.
-
-    Attributes
-    ----------
-    instances : N instances in image pixels, sorted by tile, then by box
-    tile_index : shape (N,), int64; the tile that found each
-    ids : shape (N,), uint32; 1 to N, so ids follow the tiles' order
-    n_seam_duplicates : how many were dropped as a second sight of an object
-    """
-
-    instances: Instances
-    tile_index: Array
-    ids: Array
-    n_seam_duplicates: int
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    @functools.cached_property
-    def grid(self) -> BoxGrid:
-        """The instances by place."""
-        return BoxGrid.of(self.instances.boxes_yxyx_px)
-
-
-def stitch(plan: TilePlan, records: Iterable[tuple[int, Instances]]) -> Stitched:
+def stitch(
+    plan: TilePlan, records: Iterable[tuple[int, Instances]], folder: Path | None = None
+) -> Stitched:
     """Join the records of an image's tiles.
 
     Instances of different tiles are one object if their masks (probability
     >= 0.5, within the image) share more than half of the smaller one; an IoU
     above one half implies that. The higher score stays, ties go to the lower
-    tile, then to the box that comes first. What has no partner stays.
+    tile, then to the box that comes first. What has no partner stays. Objects
+    that read regions cut are joined first (`dinomask.tiles.join.resolve`).
 
     Parameters
     ----------
     plan : the tiles' places
     records : index and instances of each tile, in any order; each record
         holds what `dinomask.tiles.plan.owned` keeps
+    folder : where masks are put when they are too many for memory (an unnamed
+        file of 784 bytes an instance); None takes the system's folder for
+        temporary files
 
     Returns
     -------
     The same, to the last bit, whatever the order of the records.
+
+    Raises
+    ------
+    OutputError
+        If the masks don't fit on the disk.
     """
-    parts = {index: _sorted_by_box(found) for index, found in records if len(found)}
-    indices = sorted(parts)
-    counts = [len(parts[i]) for i in indices]
-    tile_index = np.repeat(np.array(indices, np.int64), counts)
-    masks = [parts[i].masks for i in indices]
-    flat = [dataclasses.replace(parts[i], masks=parts[i].masks[:, :0, :0]) for i in indices]
-    parts.clear()
-    joined = Instances.concatenate(flat)
-    kept = np.flatnonzero(~_doubles(plan, joined, tile_index, _MaskRows(masks)))
-    return Stitched(
-        instances=dataclasses.replace(joined.take(kept), masks=_gather(masks, kept)),
-        tile_index=tile_index[kept],
-        ids=np.arange(1, len(kept) + 1, dtype=np.uint32),
-        n_seam_duplicates=len(joined) - len(kept),
+    sights, classes = _gather(plan, records, MaskStore(folder))
+    found = resolve(sights)
+    kept = np.flatnonzero(~found.dropped & (found.node == np.arange(len(sights))))
+    source, pieces = kept.copy(), Pieces.none()
+    members = np.flatnonzero(~found.dropped & sights.cut)
+    if len(members):
+        nodes, best = _best_members(sights, found, members)
+        source[np.searchsorted(kept, nodes)] = best
+        pieces = _pieces(sights, classes, members, np.searchsorted(kept, found.node[members]))
+    instances = Instances(
+        sights.boxes[kept].astype(np.float32),
+        sights.scores[source],
+        classes[source],
+        sights.store.in_order(sights.rows[kept]),
     )
+    for part in np.split(np.arange(len(pieces)), np.flatnonzero(np.diff(pieces.owner)) + 1):
+        _summarise(instances, pieces, part)
+    ids = np.arange(1, len(kept) + 1, dtype=np.uint32)
+    n_dropped = int(np.count_nonzero(found.dropped))
+    return Stitched(instances, sights.tile_index[kept], ids, n_dropped, pieces)
+
+
+def _gather(
+    plan: TilePlan, records: Iterable[tuple[int, Instances]], store: MaskStore
+) -> tuple[Sights, Array]:
+    """Put the masks aside and the rest in the order of tile and box; classes come extra."""
+    parts: dict[int, tuple[Instances, Array, Array, Array]] = {}
+    n = 0
+    for index, unordered in records:
+        if not len(unordered):
+            continue
+        found = _sorted_by_box(unordered)
+        store.append(found.masks)
+        tile_index = np.full(len(found), index, np.int64)
+        cut = is_cut(plan, tile_index, found)
+        cells = _count_cells(found, clips(plan, tile_index, cut))
+        flat = dataclasses.replace(found, masks=np.zeros((len(found), 0, 0), np.uint8))
+        parts[index] = (flat, cut, cells, np.arange(n, n + len(found)))
+        n += len(found)
+    order = sorted(parts)
+    joined = Instances.concatenate(parts[i][0] for i in order)
+    cut, cells, rows = (
+        np.concatenate([np.zeros(0, dtype), *(parts[i][k] for i in order)])
+        for k, dtype in ((1, bool), (2, np.int64), (3, np.int64))
+    )
+    tile_index = np.repeat(np.array(order, np.int64), [len(parts[i][0]) for i in order])
+    boxes = joined.boxes_yxyx_px.astype(np.float64)
+    return Sights(plan, boxes, joined.scores, tile_index, cut, cells, rows, store), joined.classes
 
 
 def _sorted_by_box(found: Instances) -> Instances:
@@ -94,103 +113,50 @@ def _sorted_by_box(found: Instances) -> Instances:
     return found.take(np.lexsort((-found.scores, *boxes.T[::-1])))
 
 
-class _MaskRows:
-    """The tiles' masks under one numbering, without joining them."""
-
-    def __init__(self, masks: list[Array]) -> None:
-        self._masks = masks
-        self._starts = np.cumsum([0, *(len(m) for m in masks)])
-
-    def __getitem__(self, index: int) -> Array:
-        part = int(np.searchsorted(self._starts, index, side="right")) - 1
-        mask: Array = self._masks[part][index - self._starts[part]]
-        return mask
-
-
-def _gather(masks: list[Array], kept: Array) -> Array:
-    """Join the kept masks, freeing each tile's as it is copied: memory is not doubled."""
-    if not masks:
-        return Instances.empty().masks
-    out = np.empty((len(kept), *masks[0].shape[1:]), np.uint8)
-    start = written = 0
-    for i, part in enumerate(masks):
-        end = start + len(part)
-        lo, hi = np.searchsorted(kept, [start, end])
-        out[written : written + hi - lo] = part[kept[lo:hi] - start]
-        written += int(hi - lo)
-        start = end
-        masks[i] = part[:0].copy()
-    return out
-
-
-def _doubles(plan: TilePlan, found: Instances, tile_index: Array, masks: _MaskRows) -> Array:
-    """Mark the instances to drop, shape (N,), bool."""
-    a, b = _seam_pairs(plan, found, tile_index)
-    partners: dict[int, list[int]] = collections.defaultdict(list)
-    height, width = plan.shape_yx
-
-    @functools.lru_cache(maxsize=_MASKS_KEPT)
-    def drawn(index: int) -> _Drawn:
-        probability, origin_yx = paste_probability(
-            masks[index], found.boxes_yxyx_px[index], (0, 0, height, width)
-        )
-        mask_yx = probability >= 0.5
-        return _Drawn(mask_yx, origin_yx, int(np.count_nonzero(mask_yx)))
-
-    for i, j in zip(a.tolist(), b.tolist(), strict=True):
-        if _is_one_object(drawn(i), drawn(j)):
-            partners[i].append(j)
-            partners[j].append(i)
-    matched = np.array(sorted(partners), np.int64)
-    dropped = np.zeros(len(found), bool)
-    # instances are in the order of tile and box already, so their number breaks ties
-    for i in matched[np.lexsort((matched, -found.scores[matched]))].tolist():
-        if not dropped[i]:
-            dropped[partners[i]] = True
-    return dropped
-
-
-def _seam_pairs(plan: TilePlan, found: Instances, tile_index: Array) -> tuple[Array, Array]:
-    """Pairs of different tiles whose boxes overlap, ordered by their tiles.
-
-    Cores are apart, so of two such boxes at least one leaves its own core.
-    """
-    cores = _cores(plan, tile_index)
+def _count_cells(found: Instances, clips_yxyx: Array) -> Array:
+    """Count the foreground cells of each mask whose centres are within its clip."""
+    counts = np.count_nonzero(found.masks >= FOREGROUND, axis=(1, 2))
     boxes = found.boxes_yxyx_px.astype(np.float64)
-    leaves = np.any((boxes[:, :2] < cores[:, :2]) | (boxes[:, 2:] > cores[:, 2:]), axis=1)
-    a, b = BoxGrid.of(boxes).pairs(leaves)
-    other = tile_index[a] != tile_index[b]
-    a, b = a[other], b[other]
-    order = np.lexsort((b, a, tile_index[b], tile_index[a]))
-    return a[order], b[order]
+    crossing = np.any(intersection(boxes, clips_yxyx) != boxes, axis=1)
+    inside = cells_within(found.masks[crossing], boxes[crossing], clips_yxyx[crossing])
+    counts[crossing] = np.count_nonzero(inside, axis=(1, 2))
+    return np.asarray(counts, np.int64)
 
 
-def _cores(plan: TilePlan, tile_index: Array) -> Array:
-    """Core of each instance's tile in image pixels, shape (N, 4)."""
-    tiles, inverse = np.unique(tile_index, return_inverse=True)
-    cores = [plan.core_image_yxyx(plan[int(i)]) for i in tiles]
-    return np.array(cores, np.float64).reshape(-1, 4)[inverse]
+def _best_members(sights: Sights, found: Resolution, members: Array) -> tuple[Array, Array]:
+    """Return the objects that pieces make up, and the piece of the highest score of each."""
+    order = np.lexsort((members, -sights.scores[members], found.node[members]))
+    nodes, first = np.unique(found.node[members][order], return_index=True)
+    return nodes, members[order[first]]
 
 
-@dataclasses.dataclass(frozen=True)
-class _Drawn:
-    mask_yx: Array
-    origin_yx: tuple[int, int]
-    area_px: int
+def _pieces(sights: Sights, classes: Array, members: Array, owner: Array) -> Pieces:
+    order = np.lexsort((members, owner))
+    members = members[order]
+    parts = Instances(
+        sights.boxes[members].astype(np.float32),
+        sights.scores[members],
+        classes[members],
+        sights.masks(members),
+    )
+    return Pieces(parts, owner[order], sights.clips(members))
 
-    def cut(self, top: int, left: int, bottom: int, right: int) -> Array:
-        y, x = self.origin_yx
-        return self.mask_yx[top - y : bottom - y, left - x : right - x]
 
-
-def _is_one_object(a: _Drawn, b: _Drawn) -> bool:
-    (a_y, a_x), (b_y, b_x) = a.origin_yx, b.origin_yx
-    top, left = max(a_y, b_y), max(a_x, b_x)
-    bottom = min(a_y + a.mask_yx.shape[0], b_y + b.mask_yx.shape[0])
-    right = min(a_x + a.mask_yx.shape[1], b_x + b.mask_yx.shape[1])
-    needed = SEAM_OVERLAP * min(a.area_px, b.area_px)
-    # most neighbours share a strip too narrow to hold enough, whatever is drawn in it
-    if max(bottom - top, 0) * max(right - left, 0) <= needed:
-        return False
-    shared = a.cut(top, left, bottom, right) & b.cut(top, left, bottom, right)
-    return bool(np.count_nonzero(shared) > needed)
+def _summarise(instances: Instances, pieces: Pieces, part: Array) -> None:
+    """Give one object the box around its pieces, and a coarse mask of them, in place."""
+    if not len(part):
+        return
+    owner = int(pieces.owner[part[0]])
+    boxes = pieces.instances.boxes_yxyx_px[part].astype(np.float64)
+    clip = pieces.clips_yxyx_px[part]
+    inner = intersection(boxes, clip)
+    box = np.concatenate([inner[:, :2].min(axis=0), inner[:, 2:].max(axis=0)])
+    n = instances.masks.shape[1]
+    mask = np.zeros((n, n), np.float32)
+    everything = np.full((1, n, n), 255, np.uint8)
+    for i, k in enumerate(part.tolist()):
+        values = sample(pieces.instances.masks[k : k + 1], boxes[i : i + 1], box[None], n)
+        values *= cells_within(everything, box[None], clip[i : i + 1])
+        np.maximum(mask, values[0], out=mask)
+    instances.boxes_yxyx_px[owner] = box
+    instances.masks[owner] = np.round(mask)

@@ -7,24 +7,17 @@ from typing import TYPE_CHECKING
 import torch
 
 from dinomask.errors import ModelError
+from dinomask.nets.precision import uses_bf16
 
 if TYPE_CHECKING:
     from dinomask.config import TrainConfig
     from dinomask.nets.centermask import CenterMask
 
 
-def has_fast_bf16(device: torch.device) -> bool:
-    """Tell whether matrix products in bfloat16 are faster than in float32.
-
-    On CPUs without matrix units (AMX) they are slower.
-    """
-    return device.type == "cuda" or bool(torch.cpu.get_capabilities().get("amx_bf16", False))
-
-
 def autocast(config: TrainConfig, device: torch.device) -> torch.autocast:
     """Return the precision of the network's arithmetic; losses are always in float32."""
-    chosen = {"auto": has_fast_bf16(device), "bf16": True, "fp32": False}[config.precision]
-    return torch.autocast(device.type, torch.bfloat16, enabled=chosen)
+    enabled = uses_bf16(config.precision, device)
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
 
 
 def prepare_speed(model: CenterMask, config: TrainConfig, device: torch.device) -> None:

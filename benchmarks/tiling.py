@@ -1,0 +1,291 @@
+"""Measure the tiled pipeline: memory, overhead over the bare network, engines, planning.
+
+    python benchmarks/tiling.py [plan memory overhead engines] [--repeats 5] [--side 1536]
+                                [--memory-sides 4096 32768] [--magnify 8] [--json FILE]
+
+The image is the sample of fluorescent nuclei, repeated side by side in a chunked zarr on disk
+whose chunks are links to those of one period, so that 32,768² pixels take no space.
+
+memory    Peak of resident memory above that of the loaded, warmed-up model, in a process of its
+          own for each side. At the scale of the sample 32,768² would be 16,000 tiles, half a day
+          on one core. So the sample is magnified (--magnify 8) and its diameter given: each tile
+          then reads a region 8² times as large, of which memory is measured, but the number of
+          tiles (about 290) and of nuclei is 64 times less than in a slide as crowded as the
+          sample. --magnify 1 measures that too, where there is the time. Says also what share
+          stitching and drawing take of the time.
+overhead  Time from image to written labels, without loading the model and fitting percentiles,
+          against the network alone on the same tiles, which are in memory. Both in turn, so that
+          what else the machine does hits both; medians. The ratio of CPU seconds is the steadier.
+engines   The detect stage with two workers against one, in turn; medians. Workers are started and
+          have loaded the model before, as in a long run. Needs as many free cores as workers.
+plan      Planning a million pixels squared, and looking up tiles of it.
+
+Everything runs with one thread (a worker), but for the engines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import tracemalloc
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import psutil
+import tifffile
+import torch
+import zarr
+
+from dinomask.config import EngineConfig, SegmentConfig, TileConfig
+from dinomask.image import open_image
+from dinomask.image.normalise import fit_normaliser
+from dinomask.image.resample import read_scaled
+from dinomask.run.engines import make_engine
+from dinomask.run.predictor import Predictor
+from dinomask.run.report import header
+from dinomask.run.segment import segment
+from dinomask.tiles.outputs import replacing
+from dinomask.tiles.plan import plan_tiles
+
+if TYPE_CHECKING:
+    from dinomask.image.source import Image
+
+SAMPLE = Path(__file__).resolve().parents[1] / "sample_data" / "nuclei.tif"
+SAMPLE_DIAMETER_PX = 26.0
+CHUNK_PX = 512
+HUGE_PX = 1_000_000
+PARTS = ("plan", "memory", "overhead", "engines")
+
+
+def write_repeated(folder: Path, side_px: int, magnify: int) -> Path:
+    """Write a square zarr of the sample repeated, each chunk once on disk."""
+    period = np.kron(tifffile.imread(SAMPLE), np.ones((magnify, magnify), np.uint16))
+    n_period, n_side = len(period) // CHUNK_PX, -(-side_px // CHUNK_PX)
+    path = folder / f"nuclei_{side_px}_{magnify}.zarr"
+    array = zarr.create_array(
+        path,
+        shape=(side_px, side_px),
+        chunks=(CHUNK_PX, CHUNK_PX),
+        dtype=period.dtype,
+        dimension_names=("y", "x"),
+    )
+    n_first = min(n_period, n_side)
+    first = period[: n_first * CHUNK_PX, : n_first * CHUNK_PX]
+    array[: len(first), : len(first)] = first[:side_px, :side_px]
+    for row, column in itertools.product(range(n_side), repeat=2):
+        chunk = path / "c" / str(row) / str(column)
+        if not chunk.exists():
+            chunk.parent.mkdir(parents=True, exist_ok=True)
+            os.link(path / "c" / str(row % n_period) / str(column % n_period), chunk)
+    return path
+
+
+def settings(magnify: int = 1, threads: int = 1, tile_px: int = 448) -> SegmentConfig:
+    """Return the default settings with the size of the sample's nuclei."""
+    diameter_px = SAMPLE_DIAMETER_PX * magnify
+    return SegmentConfig(
+        diameter_px=diameter_px, threads=threads, tiles=TileConfig(tile_px=tile_px)
+    )
+
+
+def measure_plan() -> dict[str, Any]:
+    """Plan a million pixels squared and look up a thousand tiles."""
+    tracemalloc.start()
+    started = time.perf_counter()
+    plan = plan_tiles((HUGE_PX, HUGE_PX), 1.0, TileConfig())
+    numbers = np.linspace(0, len(plan) - 1, 1000).astype(int)
+    for index in numbers.tolist():
+        plan[index]
+    taken_s = time.perf_counter() - started
+    peak_mb = tracemalloc.get_traced_memory()[1] / 1e6
+    tracemalloc.stop()
+    return {"tiles": len(plan), "seconds": round(taken_s, 4), "allocated_mb": round(peak_mb, 3)}
+
+
+def measure_memory(path: Path, magnify: int) -> dict[str, Any]:
+    """Segment one image in this process, and tell its peak above the model's."""
+    config = settings(magnify)
+    predictor = Predictor.load(config)
+    tile = np.random.default_rng(0).random((3, config.tiles.tile_px, config.tiles.tile_px))
+    predictor.detect(tile.astype(np.float32), config.detect)
+    base_mb = psutil.Process().memory_info().rss / 1e6
+    # from here on the kernel's note of the peak counts anew
+    Path("/proc/self/clear_refs").write_text("5")
+    out = path.with_name(f"{path.stem}_labels.zarr")
+    report = segment(open_image(path), out, config, predictor=predictor).report
+    lines = Path("/proc/self/status").read_text().splitlines()
+    peak_kib = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    timings = report["timings_s"]
+    after_s = timings["stitch"] + timings["render"]
+    return {
+        "side_px": report["image"]["shape_yx"][0],
+        "tiles": report["n_tiles"],
+        "instances": report["n_instances"],
+        "model_mb": round(base_mb),
+        "peak_above_mb": round(peak_kib * 1024 / 1e6 - base_mb),
+        "seconds": round(sum(timings.values()), 1),
+        "stitch_render_share": round(after_s / (after_s + timings["detect"]), 4),
+    }
+
+
+def in_own_process(*arguments: str) -> dict[str, Any]:
+    """Run one measurement of this script in a fresh process."""
+    done = subprocess.run(
+        [sys.executable, __file__, *arguments], stdout=subprocess.PIPE, text=True, check=True
+    )
+    measured: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return measured
+
+
+def measure_overhead(image: Image, repeats: int, tile_px: int) -> dict[str, Any]:
+    """Time pipeline and bare network in turn."""
+    config = settings(tile_px=tile_px)
+    predictor = Predictor.load(config)
+    normaliser = fit_normaliser(image)
+    scale = predictor.target_diameter_px / SAMPLE_DIAMETER_PX
+    plan = plan_tiles(image.shape_yx, scale, config.tiles)
+    tiles = [
+        torch.from_numpy(read_scaled(image, normaliser, scale, plan[i].read_yxyx_px)[None])
+        for i in range(len(plan))
+    ]
+    threshold = predictor.score_threshold(config.detect)
+
+    def bare() -> None:
+        for tile in tiles:
+            channels_last = tile.to(memory_format=torch.channels_last)
+            predictor.model.detect(channels_last, config.detect, threshold)
+
+    stages: list[dict[str, float]] = []
+
+    def pipeline() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            out = Path(folder) / "labels.zarr"
+            report = segment(image, out, config, predictor=predictor).report
+        stages.append(report["timings_s"])
+
+    bare_s, bare_cpu_s, pipeline_cpu_s = [], [], []
+    bare()
+    for _ in range(repeats):
+        for run, cpu, wall in ((bare, bare_cpu_s, bare_s), (pipeline, pipeline_cpu_s, None)):
+            started, cpu_started = time.perf_counter(), time.process_time()
+            run()
+            cpu.append(time.process_time() - cpu_started)
+            if wall is not None:
+                wall.append(time.perf_counter() - started)
+    parts = {k: statistics.median(s[k] for s in stages) for k in ("detect", "stitch", "render")}
+    whole_s = statistics.median(s["detect"] + s["stitch"] + s["render"] for s in stages)
+    network_s = statistics.median(bare_s)
+    return {
+        "tiles": len(tiles),
+        "network_s": round(network_s, 3),
+        **{f"{k}_s": round(v, 3) for k, v in parts.items()},
+        "wall_ratio": round(whole_s / network_s, 3),
+        # with finding the percentiles and examining the image
+        "cpu_ratio": round(statistics.median(pipeline_cpu_s) / statistics.median(bare_cpu_s), 3),
+        "stitch_render_share": round((parts["stitch"] + parts["render"]) / whole_s, 4),
+    }
+
+
+def measure_engines(image: Image, repeats: int, workers: int, tile_px: int) -> dict[str, Any]:
+    """Time the detect stage of each engine in turn."""
+    config = settings(tile_px=tile_px)
+    predictor = Predictor.load(config)
+    names = ("serial", "processes", "dask")
+    taken: dict[str, list[float]] = {name: [] for name in names}
+    with contextlib.ExitStack() as stack:
+        engines = {
+            name: stack.enter_context(
+                make_engine(EngineConfig(name, None if name == "serial" else workers))
+            )
+            for name in names
+        }
+        tables = []
+        for turn, name in itertools.product(range(repeats + 1), names):
+            result = segment(image, config=config, predictor=predictor, engine=engines[name])
+            tables.append(result.table)
+            # the first turn starts the workers
+            if turn > 0:
+                taken[name].append(result.report["timings_s"]["detect"])
+    if not all(table.equals(tables[0]) for table in tables):
+        message = "engines disagree"
+        raise SystemExit(message)
+    seconds = {name: statistics.median(values) for name, values in taken.items()}
+    return {
+        "workers": workers,
+        "cores": len(psutil.Process().cpu_affinity() or []),
+        **{f"{name}_s": round(value, 3) for name, value in seconds.items()},
+        "processes_speedup": round(seconds["serial"] / seconds["processes"], 3),
+        "dask_speedup": round(seconds["serial"] / seconds["dask"], 3),
+    }
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Run the parts that were asked for."""
+    found: dict[str, Any] = {}
+    tile = arguments.tile
+    with tempfile.TemporaryDirectory(prefix="dinomask-tiling-") as name:
+        folder = Path(name)
+        if "plan" in arguments.parts:
+            found["plan"] = measure_plan()
+            show("plan", found["plan"])
+        for side in arguments.memory_sides if "memory" in arguments.parts else []:
+            path = write_repeated(folder, side, arguments.magnify)
+            key = f"memory {side}"
+            found[key] = in_own_process("--own", str(path), "--magnify", str(arguments.magnify))
+            show(key, found[key])
+        image = open_image(write_repeated(folder, arguments.side, 1))
+        if "overhead" in arguments.parts:
+            found["overhead"] = measure_overhead(image, arguments.repeats, tile)
+            show("overhead", found["overhead"])
+        if "engines" in arguments.parts:
+            found["engines"] = measure_engines(image, arguments.repeats, arguments.workers, tile)
+            show("engines", found["engines"])
+    return found
+
+
+def show(part: str, figures: dict[str, Any]) -> None:
+    """Print the figures of one part."""
+    print(part)
+    for name, value in figures.items():
+        print(f"  {name:22} {value:>14,}", flush=True)
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("parts", nargs="*", default=PARTS)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--side", type=int, default=1536, help="of overhead and engines, in px")
+    parser.add_argument("--tile", type=int, default=448, help="of overhead and engines")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--memory-sides", type=int, nargs="+", default=[4096, 32768])
+    parser.add_argument("--magnify", type=int, default=8)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--own", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if wrong := set(arguments.parts) - set(PARTS):
+        parser.error(f"no part is called {', '.join(sorted(wrong))}; there are {', '.join(PARTS)}")
+    torch.set_num_threads(1)
+    if arguments.own:
+        print(json.dumps(measure_memory(arguments.own, arguments.magnify)))
+        return
+    found = measure(arguments)
+    if arguments.json:
+        report = header(Predictor.load(settings())) | {"figures": found}
+        with replacing(arguments.json) as temporary:
+            temporary.write_text(json.dumps(report, indent=2, default=str) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,225 @@
+"""Segment the planes of a movie or stack, and link their objects.
+
+All planes share one normaliser, one object size, one plan of tiles and one
+ledger. So an engine is busy across planes even where a plane is one tile, a
+run that was stopped goes on at the tile, and one key guards all records.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dinomask.config import PlanesConfig, SegmentConfig, as_dict
+from dinomask.image.doctor import Finding, require_usable
+from dinomask.image.stack import examine_stack, fit_stack_normaliser
+from dinomask.run.detect import Detected, detect
+from dinomask.run.engines import SerialEngine
+from dinomask.run.plane_joiner import PlaneJoiner
+from dinomask.run.predictor import Predictor
+from dinomask.run.report import header
+from dinomask.run.segment import MIN_SIDE_PX, check_diameter, run_findings, run_key, run_ledger
+from dinomask.run.size import activity, estimate_diameter
+from dinomask.run.stack_work import FailedPlaneTile, StackWork
+from dinomask.tiles.outputs import check_output
+from dinomask.tiles.plan import plan_tiles
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
+
+    from dinomask.image.normalise import Normaliser
+    from dinomask.image.stack import Stack
+    from dinomask.instances import Array
+    from dinomask.run.engines import Engine
+    from dinomask.run.progress import OnProgress
+    from dinomask.tiles.plan import TilePlan
+
+SIZED_PLANES = 3
+"""Planes in which the object size is estimated."""
+
+_LOOKED_AT = 9
+_NO_SIZE_PX = 32.0
+
+
+@dataclasses.dataclass(frozen=True)
+class StackSegmentation:
+    """The result of one run over planes.
+
+    Attributes
+    ----------
+    table : one row an instance: id, as in the label image; object_id where planes are linked,
+        the same for all sections of an object, as id is then; t and z, as far as there are
+        several, counted in the label image; box, score, class, area_px, …
+    labels : the label image, planes before y and x, if it was not written to a file
+    diameter_px : given or estimated; None if no object was found to estimate it
+    findings : what the input doctor and the run noticed
+    report : version, model, settings, machine, timings and figures
+    failed_tiles : where objects are missing; the same command tries them again
+    """
+
+    table: pd.DataFrame
+    labels: Array | None
+    diameter_px: float | None
+    findings: tuple[Finding, ...]
+    report: dict[str, Any]
+    failed_tiles: tuple[FailedPlaneTile, ...] = ()
+
+
+def segment_planes(
+    stack: Stack,
+    out: Path | None = None,
+    config: SegmentConfig | None = None,
+    planes: PlanesConfig | None = None,
+    *,
+    overwrite: bool = False,
+    restart: bool = False,
+    predictor: Predictor | None = None,
+    engine: Engine | None = None,
+    on_progress: OnProgress | None = None,
+) -> StackSegmentation:
+    """Find every instance in every plane, and the objects they are sections of.
+
+    A cancelled or crashed run with an output goes on where it stopped when
+    called again with the same settings; planes may be linked otherwise.
+
+    Parameters
+    ----------
+    stack : from `dinomask.image.open_stack`
+    out : ``.tif`` or ``.zarr``, of axes TZYX as far as there are several planes; None draws
+        the labels in memory
+    config : settings, as for one image
+    planes : whether and how to link; through z where there are several, else through t
+    overwrite : replace an existing output
+    restart : forget an unfinished run of this output
+    predictor : a loaded model to use again; None loads the one of `config`
+    engine : how tiles are worked through; None takes one after another
+    on_progress : called between steps; raising `CancelledError` stops the run
+
+    Raises
+    ------
+    InputError
+        If the stack can't be segmented, or changes under way (`SourceChangedError`).
+    OutputError
+        If the output exists or can't be written.
+    SettingsError
+        If the diameter does not fit the image.
+    ModelError
+        If the model can't be loaded.
+    """
+    config, planes = config or SegmentConfig(), planes or PlanesConfig()
+    base, timings_s = stack.base, _Timings()
+    check_diameter(config.diameter_px, base.shape_yx)
+    if out is not None:
+        check_output(out, overwrite, keep=[base.path] if base.path else [])
+    findings = examine_stack(stack)
+    require_usable(findings)
+    normaliser = fit_stack_normaliser(stack, config.normalise)
+    timings_s.lap("examine")
+    predictor = predictor or Predictor.load(config)
+    timings_s.lap("load")
+    diameter_px = _diameter(stack, normaliser, predictor, config, on_progress)
+    timings_s.lap("size")
+    scale = predictor.target_diameter_px / (diameter_px or _NO_SIZE_PX)
+    plan = plan_tiles(base.shape_yx, scale, config.tiles)
+    work = StackWork(base, normaliser, plan, config, stack)
+    engine = engine or SerialEngine()
+    tiles = Detected(work.n_tiles)
+    key = stack_key(stack, predictor, config, plan)
+    with run_ledger(out, key, work.n_tiles, restart) as ledger:
+        if diameter_px is not None:
+            tiles = detect(work, predictor, ledger, engine, on_progress)
+            stack.require_same()
+        timings_s.lap("detect")
+        failed = work.failed_tiles(ledger)
+        joiner = PlaneJoiner(stack, plan, ledger, planes, on_progress)
+        table, labels = joiner.render(out, overwrite)
+        timings_s.lap("render")
+    findings = [*findings, *run_findings(diameter_px, table, failed)]
+    report = {
+        **header(predictor),
+        "image": {"name": base.name, "identity": stack.identity, "shape_yx": base.shape_yx},
+        "planes": {axis: [r.start, r.stop] for axis, r in stack.indices.items()},
+        "settings": {**as_dict(config), "planes": as_dict(planes)},
+        "diameter_px": diameter_px,
+        "scale": scale,
+        "engine": {"name": engine.name, "workers": engine.workers},
+        **dataclasses.asdict(tiles),
+        "failed_tiles": [dataclasses.asdict(tile) for tile in failed],
+        "n_instances": len(table),
+        "n_objects": joiner.n_objects,
+        "timings_s": timings_s.taken_s,
+        "px_per_s": _px_per_s(stack, tiles, timings_s.taken_s),
+        "findings": [dataclasses.asdict(f) for f in findings],
+    }
+    return StackSegmentation(table, labels, diameter_px, tuple(findings), report, failed)
+
+
+class _Timings:
+    """Seconds that stages took."""
+
+    def __init__(self) -> None:
+        self.taken_s: dict[str, float] = {}
+        self._started_s = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        """Note the time since the last lap."""
+        now_s = time.perf_counter()
+        self.taken_s[stage] = round(now_s - self._started_s, 4)
+        self._started_s = now_s
+
+
+def stack_key(
+    stack: Stack, predictor: Predictor, config: SegmentConfig, plan: TilePlan
+) -> dict[str, Any]:
+    """Return all that the records depend on, for the ledger; linking comes after them."""
+    return {
+        **run_key(stack.base, predictor, config, plan),
+        "image": stack.identity,
+        "planes": {axis: [r.start, r.stop] for axis, r in stack.indices.items()},
+    }
+
+
+def _diameter(
+    stack: Stack,
+    normaliser: Normaliser,
+    predictor: Predictor,
+    config: SegmentConfig,
+    on_progress: OnProgress | None,
+) -> float | None:
+    """Return the diameter to segment at; None where there can be no object.
+
+    It is estimated in the busiest of some planes: the size is one for all, so
+    that an object is cut alike in every plane.
+    """
+    has_contrast = any(h > low for low, h in zip(normaliser.low, normaliser.high, strict=True))
+    if not has_contrast or min(stack.base.shape_yx) < MIN_SIDE_PX:
+        return None
+    if config.diameter_px != "auto":
+        return config.diameter_px
+    found = []
+    for number in busy_planes(stack, normaliser, SIZED_PLANES):
+        estimate = estimate_diameter(stack.image(number), normaliser, predictor, on_progress)
+        if estimate.diameter_px is not None:
+            found += [estimate.diameter_px] * max(estimate.n_objects, 1)
+    return round(float(np.median(found)), 2) if found else None
+
+
+def busy_planes(stack: Stack, normaliser: Normaliser, n: int) -> list[int]:
+    """Return the numbers of the n planes with most to see, of some spread over the stack."""
+    numbers = stack.spread(max(n, _LOOKED_AT))
+    contrast = np.array([activity(stack.image(i), normaliser) for i in numbers])
+    order = np.argsort(-contrast, kind="stable")[:n]
+    return sorted(numbers[i] for i in order)
+
+
+def _px_per_s(stack: Stack, tiles: Detected, timings_s: dict[str, float]) -> float:
+    """Return the speed of what was done in this run, without tiles of an earlier one."""
+    work_s = sum(timings_s[stage] for stage in ("size", "detect", "render"))
+    share = 1 - tiles.n_resumed / tiles.n_tiles
+    height, width = stack.base.shape_yx
+    return round(len(stack) * height * width * share / max(work_s, 1e-9))
