@@ -33,7 +33,7 @@ from dinomask.train.evaluate import evaluate
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-THRESHOLDS = tuple(round(0.3 + 0.05 * i, 2) for i in range(10))
+THRESHOLDS = tuple(round(0.2 + 0.05 * i, 2) for i in range(10))
 
 COLUMNS = {
     "images": "images",

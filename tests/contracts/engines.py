@@ -27,7 +27,7 @@ class DeadlyArray:
 
     def __getitem__(self, window: Any) -> np.ndarray:
         rows, columns = window
-        if os.getpid() != self.leader and rows.stop == self.shape[0] == columns.stop + 20:
+        if os.getpid() != self.leader and (rows.stop, columns.stop) == self.shape:
             os.kill(os.getpid(), signal.SIGKILL)
         return self.pixels_yx[window]
 

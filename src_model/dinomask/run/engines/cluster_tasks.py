@@ -7,7 +7,7 @@ import signal
 import threading
 from typing import TYPE_CHECKING
 
-from dinomask.errors import EngineError, InputError
+from dinomask.errors import EngineError, InputError, SourceChangedError
 
 if TYPE_CHECKING:
     from dinomask.run.engines.job import Job
@@ -53,6 +53,8 @@ def _unpack(packed: bytes, token: str) -> Job:
         if token not in _jobs:
             try:
                 job = pickle.loads(packed)
+            except SourceChangedError:
+                raise
             except InputError as error:
                 raise EngineError(
                     expected="an image that every worker can open",
