@@ -1,4 +1,4 @@
-"""Work in threads: started from a panel, followed by signals, cancelled at once."""
+"""Work in threads: started from a panel, followed by signals, paused, cancelled at once."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from qtpy.QtCore import QObject, Signal
 from dinomask.errors import CancelledError, DinomaskError
 from dinomask.image.doctor import examine, require_usable
 from dinomask.run.progress import Progress
+from napari_dinomask.live import LiveTiles
 from napari_dinomask.network import network
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dinomask.config import SegmentConfig
     from dinomask.image.source import Image
     from dinomask.run.segment import Segmentation
+    from napari_dinomask.session import RunRequest
 
 _POLL_S = 0.1
 
@@ -43,12 +44,20 @@ class SegmentJob(QObject):
     Parameters
     ----------
     open_source : opens the image; called in the thread
-    config : settings of the run
+    request : what to do with it
     title : what napari says when it asks whether to close in the middle
+
+    Attributes
+    ----------
+    request : as given
+    progress : what was told last
     """
 
     progressed = Signal(object)
     """A `Progress`."""
+
+    tiles_drawn = Signal(object)
+    """The run's `Preview`, after more tiles were drawn into it."""
 
     succeeded = Signal(object)
     """An `Outcome` with a segmentation."""
@@ -59,17 +68,33 @@ class SegmentJob(QObject):
     crashed = Signal(object)
     """Any other exception; napari shows its traceback."""
 
-    def __init__(self, open_source: Callable[[], Image], config: SegmentConfig, title: str) -> None:
+    def __init__(self, open_source: Callable[[], Image], request: RunRequest, title: str) -> None:
         super().__init__()
+        self.request = request
+        self.progress: Progress | None = None
         self._live = True
-        self._task = _Task(open_source, config, title, self._report)
+        self._tiles = LiveTiles(self._tell_drawn)
+        self._task = _Task(open_source, request, title, self._report, self._tiles)
         self._worker: Any = create_worker(self._task, _start_thread=False)
         self._worker.returned.connect(self._on_returned)
         self._worker.errored.connect(self._on_errored)
 
+    @property
+    def is_paused(self) -> bool:
+        """Whether the run waits, or will after the tile it is at."""
+        return self._task.paused.is_set()
+
     def start(self) -> None:
         """Start the thread."""
         self._worker.start()
+
+    def pause(self) -> None:
+        """Wait after the tile in hand; another run may use the network meanwhile."""
+        self._task.paused.set()
+
+    def resume(self) -> None:
+        """Go on."""
+        self._task.paused.clear()
 
     def cancel(self) -> None:
         """Give the job up at once.
@@ -78,13 +103,19 @@ class SegmentJob(QObject):
         """
         self._live = False
         self._task.stopped.set()
+        self._tiles.close()
         self._worker.quit()
 
     def _report(self, progress: Progress) -> None:
         if self._worker.abort_requested:
             self._task.stopped.set()
         if not self._task.stopped.is_set():
+            self.progress = progress
             self.progressed.emit(progress)
+
+    def _tell_drawn(self) -> None:
+        if not self._task.stopped.is_set():
+            self.tiles_drawn.emit(self._tiles.preview)
 
     def _on_returned(self, outcome: Outcome) -> None:
         if not self._live or isinstance(outcome.error, CancelledError):
@@ -105,15 +136,20 @@ class _Task:
     def __init__(
         self,
         open_source: Callable[[], Image],
-        config: SegmentConfig,
+        request: RunRequest,
         title: str,
         report: Callable[[Progress], None],
+        tiles: LiveTiles,
     ) -> None:
         self.open_source = open_source
-        self.config = config
+        self.request = request
         self.title = title
         self.report = report
+        self.tiles = tiles
         self.stopped = threading.Event()
+        self.paused = threading.Event()
+        self._has_turn = False
+        self._rested_s: dict[str, float] = {}
 
     def __str__(self) -> str:
         return self.title
@@ -124,7 +160,8 @@ class _Task:
             segmentation = self._run()
         except DinomaskError as error:
             return Outcome(None, error, time.monotonic() - started)
-        return Outcome(segmentation, None, time.monotonic() - started)
+        rested_s = sum(self._rested_s.values())
+        return Outcome(segmentation, None, time.monotonic() - started - rested_s)
 
     def _run(self) -> Segmentation:
         self._tell("open")
@@ -134,21 +171,51 @@ class _Task:
         self._take_turn()
         try:
             self._tell("load")
-            network.load(self.config)
-            return network.segment(image, self.config, self._on_progress)
+            network.load(self.request.config)
+            with self.tiles.following(image.shape_yx):
+                return network.segment(image, self.request, self._on_progress, self.tiles.put)
         finally:
-            network.turn.release()
+            self._give_turn()
 
     def _take_turn(self) -> None:
-        """Wait until a run that was given up has left the network."""
+        """Wait until another run has left the network."""
         while not network.turn.acquire(timeout=_POLL_S):
-            self._tell("wait")
+            self.report(Progress("wait", 0, 0, 0.0))
+            self._require_wanted()
+        self._has_turn = True
+
+    def _give_turn(self) -> None:
+        if self._has_turn:
+            self._has_turn = False
+            network.turn.release()
 
     def _tell(self, stage: str) -> None:
         self._on_progress(Progress(stage, 0, 0, 0.0))
 
     def _on_progress(self, progress: Progress) -> None:
-        self.report(progress)
+        self._require_wanted()
+        if self.paused.is_set():
+            self._rest(progress)
+        # a pause is no work: speed and time left would be wrong
+        elapsed_s = progress.elapsed_s - self._rested_s.get(progress.stage, 0.0)
+        self.report(dataclasses.replace(progress, elapsed_s=max(elapsed_s, 0.0)))
+        self._require_wanted()
+
+    def _rest(self, progress: Progress) -> None:
+        """Wait until the user goes on, without the network."""
+        started = time.monotonic()
+        had_turn = self._has_turn
+        self._give_turn()
+        self.report(dataclasses.replace(progress, stage="pause"))
+        while self.paused.is_set():
+            self._require_wanted()
+            self.stopped.wait(_POLL_S)
+        if had_turn:
+            self._take_turn()
+        rested_s = time.monotonic() - started
+        self._rested_s[progress.stage] = self._rested_s.get(progress.stage, 0.0) + rested_s
+
+    def _require_wanted(self) -> None:
         if self.stopped.is_set():
             raise CancelledError(
                 expected="the run to go on",

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from dinomask.config import SegmentConfig
     from dinomask.image.source import Image
     from dinomask.run.predictor import Predictor
-    from dinomask.run.progress import OnProgress
+    from dinomask.run.progress import OnProgress, OnTile
     from dinomask.run.segment import Segmentation
+    from napari_dinomask.session import RunRequest
 
 _LOADED_LIBRARIES = Path("/proc/self/maps")
 
@@ -50,12 +51,24 @@ class Network:
             self._predictor, self._key = Predictor.load(config), key
         return self._predictor
 
-    def segment(self, image: Image, config: SegmentConfig, on_progress: OnProgress) -> Segmentation:
+    def segment(
+        self, image: Image, request: RunRequest, on_progress: OnProgress, on_tile: OnTile
+    ) -> Segmentation:
         """Run `dinomask.run.segment.segment` with the model of the settings."""
-        predictor = self.load(config)
+        predictor = self.load(request.config)
         from dinomask.run.segment import segment
 
-        return segment(image, config=config, predictor=predictor, on_progress=on_progress)
+        return segment(
+            image,
+            request.out,
+            request.config,
+            overwrite=request.overwrite,
+            restart=request.restart,
+            predictor=predictor,
+            on_progress=on_progress,
+            first_yxyx_px=request.first_yxyx_px,
+            on_tile=on_tile,
+        )
 
 
 def _keep_triton_from_mesa() -> None:

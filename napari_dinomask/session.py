@@ -8,17 +8,27 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import docstring_parser
 import numpy as np
 
 from dinomask.config import DetectConfig, SegmentConfig, TileConfig
+from dinomask.errors import OutputError
 
 if TYPE_CHECKING:
     from typing import Literal
 
     import numpy.typing as npt
+
+LARGE_PX = 8192**2
+"""Images with more pixels need an output: their labels (4 bytes a pixel, and napari's copy)
+would take half a gigabyte of memory, and their run is too long to lose."""
+
+OUTPUT_SUFFIX = ".zarr"
+"""The one format that is drawn and edited without reading the whole."""
 
 FRAME_KINDS = ("ellipse", "rectangle")
 """Shapes given by the corners of a frame around them."""
@@ -48,6 +58,14 @@ class LayerFacts:
 
     shown_channel: int = 0
     """The channel on display."""
+
+    path: Path | None = None
+    """The file it was read from; None if there is none on this machine."""
+
+    @property
+    def is_large(self) -> bool:
+        """Whether its labels belong on disk."""
+        return self.shape_yx[0] * self.shape_yx[1] > LARGE_PX
 
     def to_um(self, length_px: float) -> float | None:
         """Convert a length to µm; None where the pixel size is unknown."""
@@ -94,6 +112,63 @@ class SegmentIntent:
             tiles=TileConfig(tile_px=self.tile_px),
             detect=DetectConfig(score_threshold=self.score_threshold),
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class RunRequest:
+    """One run, ready to be started."""
+
+    config: SegmentConfig
+    """Settings."""
+
+    out: Path | None = None
+    """Where the labels go; None keeps them in memory."""
+
+    overwrite: bool = False
+    """Whether an earlier result may be replaced."""
+
+    restart: bool = False
+    """Whether to forget an unfinished run of this output."""
+
+    first_yxyx_px: tuple[int, int, int, int] | None = None
+    """The window on display, whose tiles come first."""
+
+
+def choose_output(text: str, facts: LayerFacts) -> Path | None:
+    """Return where a run's labels go, from what is typed; None for memory.
+
+    Raises
+    ------
+    OutputError
+        If the name has another ending, or a large image has no output.
+    """
+    text = text.strip()
+    if text:
+        out = Path(text).expanduser()
+        if out.suffix.lower() != OUTPUT_SUFFIX:
+            raise OutputError(
+                expected=f"a name that ends in {OUTPUT_SUFFIX}",
+                got=f"the output {out.name!r}",
+                remedy=f"Name it {out.stem}{OUTPUT_SUFFIX}.",
+            )
+        return out
+    if facts.is_large:
+        height, width = facts.shape_yx
+        raise OutputError(
+            expected=f"a place on disk for the labels of {width:,} × {height:,} pixels",
+            got="no output for a large image",
+            remedy="Fill in “Save to”; the run can then be resumed, too.",
+        )
+    return None
+
+
+def suggest_output(facts: LayerFacts) -> Path:
+    """Return a name for a layer's labels, beside its file or else in the home folder."""
+    folder, stem = Path.home(), facts.name
+    if facts.path is not None:
+        folder, stem = facts.path.parent, facts.path.name.split(".")[0]
+    words = [stem, *(f"{axis}{index}" for axis, index, _ in facts.plane), "labels"]
+    return folder / (re.sub(r"[^\w.-]+", "_", "_".join(words)) + OUTPUT_SUFFIX)
 
 
 @functools.cache

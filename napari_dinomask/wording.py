@@ -9,16 +9,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     import pandas as pd
 
     from dinomask.errors import DinomaskError
     from dinomask.image.doctor import Finding
     from dinomask.nets.catalogue import Manifest
+    from dinomask.run.detect import FailedTile
     from dinomask.run.progress import Progress
     from napari_dinomask.session import LayerFacts
 
 _STAGES = {
-    "wait": "Waiting for the previous run to stop",
+    "wait": "Waiting for another run",
+    "pause": "Paused",
     "open": "Looking at the image",
     "load": "Loading the model (slow only the first time)",
     "size": "Estimating the object size",
@@ -33,17 +38,93 @@ _SPACE = "\u00a0"
 _OPTIONS = re.compile(r" \(--[^)]*\)")
 """Hints for the command line, which mean nothing here."""
 
+_HERE = {
+    "Add --overwrite to replace it": "Replace it",
+    "Run it again with --overwrite": "Run it again",
+    "add --restart to begin anew": "start over",
+    "run the same command again": "press Segment again",
+    "Run the same command again": "Press Segment again",
+    "give the same command again": "press Segment again",
+}
+"""What a terminal's user is told to do, and what a panel's user does."""
+
+_REASONS = 3
+
 _BACKBONE_SIZES = ("tiny", "small", "base", "large", "giant")
 
 
-def say_progress(progress: Progress) -> str:
-    """Say where a run stands, e.g. ``Finding objects · tile 3 of 12 · 8 s left``."""
+def say_progress(progress: Progress, n_px: int = 0) -> str:
+    """Say where a run stands, e.g. ``Finding objects · tile 3 of 12 · 8 s left · 1.2 Mpx/s``.
+
+    Parameters
+    ----------
+    progress : as a run tells it
+    n_px : pixels of the image; 0 where unknown
+    """
     parts = [_STAGES.get(progress.stage, progress.stage)]
-    if progress.stage == "detect":
-        parts.append(f"tile {progress.done} of {progress.total}")
-    if progress.eta_s is not None and progress.eta_s >= 0.5:
-        parts.append(f"{say_duration(progress.eta_s)} left")
+    if progress.stage in ("detect", "pause") and progress.total:
+        parts.append(f"tile {progress.done:,} of {progress.total:,}")
+    if progress.stage != "pause":
+        if progress.eta_s is not None and progress.eta_s >= 0.5:
+            parts.append(f"{say_duration(progress.eta_s)} left")
+        parts += _say_speed(progress, n_px)
     return " · ".join(parts) + ("…" if len(parts) == 1 else "")
+
+
+def _say_speed(progress: Progress, n_px: int) -> list[str]:
+    done_now = progress.done - progress.resumed
+    if progress.stage != "detect" or done_now <= 0 or not n_px or not progress.elapsed_s:
+        return []
+    px_per_s = n_px * done_now / progress.total / progress.elapsed_s
+    if px_per_s < 1e6:
+        return [f"{px_per_s / 1e3:,.0f}{_SPACE}kpx/s"]
+    return [f"{px_per_s / 1e6:,.1f}{_SPACE}Mpx/s"]
+
+
+def say_resumed(progress: Progress) -> str:
+    """Say what an earlier run had done."""
+    return f"{progress.resumed:,} of {progress.total:,} tiles are done already."
+
+
+def say_cancelled(progress: Progress | None, out: Path | None) -> str:
+    """Say what is left of a run that was given up."""
+    if out is None or progress is None or progress.stage not in ("detect", "pause", "render"):
+        return "Cancelled; nothing was changed."
+    if progress.stage == "render":
+        return "Cancelled; all tiles are kept. Press Segment to go on."
+    done = f"{progress.done:,} of {progress.total:,}"
+    return f"Cancelled; {done} tiles are kept. Press Segment to go on."
+
+
+def say_exists(out: Path) -> str:
+    """Ask what to do with an earlier result."""
+    return f"<b>{escape(out.name)} is there already.</b><br>Show it, or replace it by a new run?"
+
+
+def say_failed_tiles(tiles: Sequence[FailedTile]) -> str:
+    """Say that objects are missing, and why."""
+    reasons = sorted({tile.reason for tile in tiles})
+    text = "; ".join(reasons[:_REASONS]) + ("; …" if len(reasons) > _REASONS else "")
+    count = "1 tile" if len(tiles) == 1 else f"{len(tiles):,} tiles"
+    return (
+        f"<b>{count} failed; objects there are missing.</b><br>{escape(text)}<br>"
+        "<i>Another run of the same output tries them again.</i>"
+    )
+
+
+def say_edit_hint(name: str) -> str:
+    """Say what can be done with a label image on disk."""
+    return f"Zoom to the cells of “{name}” to correct, then edit what you see."
+
+
+def say_editing(window_yxyx_px: tuple[int, int, int, int], is_whole_view: bool) -> str:
+    """Say what of a label image is being edited."""
+    y0, x0, y1, x1 = window_yxyx_px
+    part = "this view" if is_whole_view else "the middle of this view, which is too large"
+    return (
+        f"Editing {part}: {x1 - x0:,} × {y1 - y0:,} px. Paint, fill and erase as usual, undo with "
+        "Ctrl+Z; everything is saved at once."
+    )
 
 
 def say_duration(seconds: float) -> str:
@@ -134,4 +215,6 @@ def say_finding(finding: Finding) -> str:
 
 
 def _say_remedy(remedy: str) -> str:
+    for command, here in _HERE.items():
+        remedy = remedy.replace(command, here)
     return escape(_OPTIONS.sub("", remedy))

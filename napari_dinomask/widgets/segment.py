@@ -2,46 +2,33 @@
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QEvent, Qt
+from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtGui import QKeySequence, QShortcut
 from qtpy.QtWidgets import QComboBox, QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from dinomask.config import SegmentConfig
 from dinomask.errors import DinomaskError
 from dinomask.nets.catalogue import list_models, read_manifest
-from napari_dinomask.jobs import SegmentJob
-from napari_dinomask.layers import (
-    add_result,
-    facts_of,
-    open_layer,
-    view_of,
-)
-from napari_dinomask.session import SegmentIntent, describe_field
+from napari_dinomask.layers import facts_of, view_of
+from napari_dinomask.session import RunRequest, SegmentIntent, describe_field
 from napari_dinomask.widgets.advanced import AdvancedForm
 from napari_dinomask.widgets.cell_pen import CellPen
+from napari_dinomask.widgets.edit_box import EditBox
 from napari_dinomask.widgets.layer_combo import LayerCombo
 from napari_dinomask.widgets.look import caption, hint, tell
+from napari_dinomask.widgets.output import OutputField
 from napari_dinomask.widgets.run_box import RunBox
+from napari_dinomask.widgets.runner import Runner, Target
 from napari_dinomask.widgets.size import SizeChooser
-from napari_dinomask.wording import (
-    say_crash,
-    say_error,
-    say_finding,
-    say_layer,
-    say_model,
-    say_result,
-)
+from napari_dinomask.wording import say_error, say_layer, say_model
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Image
 
     from dinomask.nets.catalogue import Manifest
-    from napari_dinomask.jobs import Outcome
-    from napari_dinomask.layers import PlaneView
+    from napari_dinomask.jobs import SegmentJob
     from napari_dinomask.session import LayerFacts
 
 NO_IMAGE = "Open an image, or try one from File › Open Sample › DINOmask."
@@ -59,7 +46,6 @@ class SegmentPanel(QScrollArea):
     def __init__(self, napari_viewer: ViewerModel) -> None:
         super().__init__()
         self.viewer = napari_viewer
-        self.job: SegmentJob | None = None
         self._manifests: dict[str, Manifest] = {}
         self.layer_combo = LayerCombo(napari_viewer)
         self.layer_hint = hint()
@@ -68,8 +54,11 @@ class SegmentPanel(QScrollArea):
         self.model_combo = QComboBox()
         self.model_hint = hint()
         self.size_chooser = SizeChooser()
+        self.output = OutputField()
         self.advanced = AdvancedForm()
         self.run_box = RunBox("Segment")
+        self.runner = Runner(napari_viewer, self.run_box)
+        self.edit_box = EditBox(napari_viewer)
         self.pen = CellPen(napari_viewer, lambda: self.layer_combo.layer)
         self._arrange()
         self._connect()
@@ -92,8 +81,11 @@ class SegmentPanel(QScrollArea):
             self.model_hint,
             caption("Object size"),
             self.size_chooser,
+            caption("Save to"),
+            self.output,
             self.advanced,
             self.run_box,
+            self.edit_box,
         ):
             column.addWidget(widget)
         column.addStretch(1)
@@ -114,7 +106,14 @@ class SegmentPanel(QScrollArea):
         self.pen.drawn.connect(self._on_drawn)
         self.run_box.start.clicked.connect(self.start)
         self.run_box.start.setToolTip("Ctrl+Enter")
-        self.run_box.cancel.clicked.connect(self.cancel)
+        self.run_box.cancel.clicked.connect(self.runner.cancel)
+        self.runner.ended.connect(self._show_idle)
+        self.runner.size_estimated.connect(self.size_chooser.show_estimate)
+        # once it is laid out anew
+        self.edit_box.changed.connect(
+            lambda: QTimer.singleShot(0, lambda: self.ensureWidgetVisible(self.edit_box))
+        )
+        self.edit_box.failed.connect(lambda text: self.run_box.add_message("error", text))
         QShortcut(QKeySequence("Ctrl+Return"), self, self.run_box.start.click)
 
     def _fill_models(self) -> None:
@@ -142,9 +141,10 @@ class SegmentPanel(QScrollArea):
                 text = f"{error}"
         tell(self.layer_hint, text)
         self.size_chooser.show_facts(facts)
+        self.output.show_facts(facts)
         self._fill_channels(facts)
         if self.job is None:
-            self.run_box.show_idle(can_start=layer is not None)
+            self._show_idle()
 
     def _fill_channels(self, facts: LayerFacts | None) -> None:
         n_channels = facts.n_channels if facts else 1
@@ -173,62 +173,26 @@ class SegmentPanel(QScrollArea):
             device=self.advanced.device,
         )
 
+    @property
+    def job(self) -> SegmentJob | None:
+        """The run in progress."""
+        return self.runner.job
+
     def start(self) -> None:
         """Segment the chosen layer in a thread."""
         layer = self.layer_combo.layer
         if layer is None or self.job is not None:
             return
-        self.run_box.show_running()
         try:
             view = view_of(layer, self.viewer.dims)
             facts = facts_of(layer, view)
-            config = self.intent(facts).resolve()
+            request = RunRequest(self.intent(facts).resolve(), self.output.choose(facts))
         except DinomaskError as error:
-            self._on_failed(error)
+            self.runner.explain(error)
             return
-        opener = functools.partial(open_layer, layer, view, config.channels)
-        self.job = SegmentJob(opener, config, f"segmentation of {layer.name}")
-        self.job.progressed.connect(self.run_box.show_progress)
-        self.job.succeeded.connect(functools.partial(self._on_succeeded, layer, view, facts))
-        self.job.failed.connect(self._on_failed)
-        self.job.crashed.connect(self._on_crashed)
-        self.job.start()
+        self.runner.ask(Target(layer, view, facts), request)
 
-    def cancel(self) -> None:
-        """Give up the run; the panel is ready for another at once."""
-        if self.job is not None:
-            self._end_run()
-            self.run_box.add_message("info", "Cancelled; nothing was changed.")
-
-    def _on_succeeded(
-        self, layer: Image, view: PlaneView, facts: LayerFacts, outcome: Outcome
-    ) -> None:
-        segmentation = outcome.segmentation
-        if segmentation is None:
-            return
-        self._end_run()
-        add_result(self.viewer, layer, view, segmentation)
-        severity = "result" if len(segmentation.table) else "warning"
-        text = say_result(segmentation.table, facts, outcome.elapsed_s)
-        self.run_box.add_message(severity, f"<b>{text}</b>")
-        if segmentation.diameter_px is not None:
-            self.size_chooser.show_estimate(segmentation.diameter_px)
-        for finding in segmentation.findings:
-            self.run_box.add_message(finding.severity, say_finding(finding))
-
-    def _on_failed(self, error: DinomaskError) -> None:
-        self._end_run()
-        self.run_box.add_message("error", say_error(error))
-
-    def _on_crashed(self, error: BaseException) -> None:
-        self._end_run()
-        self.run_box.add_message("error", say_crash(error))
-
-    def _end_run(self) -> None:
-        """Forget the job, stopped if it still runs."""
-        if self.job is not None:
-            self.job.cancel()
-            self.job = None
+    def _show_idle(self) -> None:
         self.run_box.show_idle(can_start=self.layer_combo.layer is not None)
 
     def _on_drawn(self, diameter_px: float) -> None:
@@ -248,9 +212,8 @@ class SegmentPanel(QScrollArea):
 
     def _leave(self) -> None:
         """Stop the run and stop following the viewer."""
-        if self.job is not None:
-            self.job.cancel()
-            self.job = None
+        self.runner.end()
+        self.edit_box.leave()
         self.size_chooser.draw.setChecked(False)
         self.layer_combo.leave()
         self.viewer.dims.events.current_step.disconnect(self._show_layer)

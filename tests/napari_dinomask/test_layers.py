@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,18 +13,30 @@ from napari.components import ViewerModel
 from dinomask.errors import AxesError
 from dinomask.instances import Instances
 from dinomask.run.segment import Segmentation
+from dinomask.tiles import preview as preview_module
+from dinomask.tiles.render import render_window
 from dinomask.tiles.stitch import Stitched
+from dinomask.tiles.write import write_labels
 from napari_dinomask.layers import (
+    PreviewLayer,
     add_result,
+    add_saved,
     drawn_diameter_px,
     facts_of,
     image_layers,
+    look_at,
     open_layer,
+    saved_layers,
+    saved_path,
     start_drawing,
     view_of,
+    visible_window,
 )
+from napari_dinomask.layers.place import Plane, lift
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy.typing as npt
 
     Array = npt.NDArray[Any]
@@ -203,3 +216,99 @@ def test_a_click_is_no_cell() -> None:
     shapes = start_drawing(viewer, layer)
     shapes.add_ellipses(np.array([[5, 5], [5, 5.1], [5.1, 5.1], [5.1, 5]]))
     assert drawn_diameter_px(shapes, layer, view_of(layer, viewer.dims)) is None
+
+
+ORDERS = [(0, 1, 2), (1, 2, 0), (2, 1, 0)]
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_plane_is_sliced_like_the_array_it_stands_for(order: tuple[int, int, int]) -> None:
+    plane_yx = rng.integers(0, 99, (30, 40))
+    displayed = (order[1], order[2])
+    plane = Plane(plane_yx, (), 3, displayed)
+    whole = lift(plane_yx, 3, displayed)
+    assert plane.shape == whole.shape
+    np.testing.assert_array_equal(plane, whole)
+    keys: list[Any] = [slice(None)] * 3
+    keys[order[1]], keys[order[2]] = slice(3, 20), slice(5, 9)
+    for key in (
+        tuple(keys),
+        tuple(0 if i == order[0] else k for i, k in enumerate(keys)),
+        tuple(7 if i == order[1] else k for i, k in enumerate(keys)),
+        (Ellipsis, keys[2]),
+        keys[0],
+    ):
+        np.testing.assert_array_equal(plane[key], whole[key])
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_what_is_looked_at_is_on_the_canvas(order: tuple[int, int, int]) -> None:
+    viewer = ViewerModel()
+    scale, units = (3.0, 0.5, 0.25), ("µm", "µm", "µm")
+    layer = viewer.add_image(
+        rng.random((50, 400, 600)), scale=scale, translate=(7, -2, 5), units=units
+    )
+    viewer.dims.order = order
+    viewer.dims.set_point(order[0], float(layer.data_to_world((11, 12, 13))[order[0]]))
+    view = view_of(layer, viewer.dims)
+    whole = visible_window(viewer, layer, view.displayed)
+    assert whole is not None
+    wanted = (10, 12, 25, 33)
+    look_at(viewer, layer, view, wanted)
+    window = visible_window(viewer, layer, view.displayed)
+    assert window is not None
+    y0, x0, y1, x1 = window
+    assert (y0 <= 10, x0 <= 12, y1 >= 25, x1 >= 33) == (True,) * 4
+    assert view_of(layer, viewer.dims) == view
+    viewer.scene.camera.center = (1e6, 1e6)
+    assert visible_window(viewer, layer, view.displayed) is None
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_result_on_disk_lies_where_one_in_memory_would(
+    order: tuple[int, int, int], tmp_path: Path
+) -> None:
+    viewer = ViewerModel()
+    layer = viewer.add_image(rng.random((50, 40, 60)), scale=(3, 0.5, 0.25), translate=(7, -2, 5))
+    viewer.dims.order = order
+    viewer.dims.set_point(range(3), layer.data_to_world((11, 12, 13)))
+    view = view_of(layer, viewer.dims)
+    shape_yx = facts_of(layer, view).shape_yx
+    boxes = np.array([[2, 3, 8, 13], [20, 5, 30, 9]], np.float32)
+    found = Instances(
+        boxes,
+        np.ones(2, np.float32),
+        np.zeros(2, np.int32),
+        np.full((2, 28, 28), 255, np.uint8),
+    )
+    stitched = Stitched(found, np.zeros(2, np.int64), np.array([1, 2], np.uint32), 0)
+    table = write_labels(stitched, shape_yx, tmp_path / "l.zarr")
+    labels_yx = render_window(stitched, (0, 0, *shape_yx))
+    memory = add_result(
+        viewer, layer, view, dataclasses.replace(_segmentation(labels_yx), table=table)
+    )
+    disk = add_saved(viewer, layer, view, tmp_path / "l.zarr")
+    np.testing.assert_array_equal(np.asarray(disk.data[0]), memory.data)
+    np.testing.assert_array_equal(disk.translate, memory.translate)
+    pd.testing.assert_frame_equal(disk.features, memory.features)
+    assert not disk.editable
+    assert saved_layers(viewer) == [disk]
+    assert saved_path(memory) is None
+
+
+def test_a_coarse_preview_covers_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preview_module, "LARGEST_SIDE_PX", 25)
+    viewer = ViewerModel()
+    layer = viewer.add_image(rng.random((80, 100)), scale=(0.5, 0.5), translate=(3, 4))
+    preview = preview_module.Preview((80, 100))
+    shown = PreviewLayer(viewer, layer, view_of(layer, viewer.dims), preview)
+    assert viewer.layers.selection.active is layer
+    # extents end in the middle of the outermost pixels
+    half = np.array([[-0.5], [0.5]])
+    np.testing.assert_allclose(
+        shown.labels.extent.world + half * shown.labels.scale,
+        layer.extent.world + half * layer.scale,
+    )
+    shown.remove()
+    shown.remove()
+    assert list(viewer.layers) == [layer]

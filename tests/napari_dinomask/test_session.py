@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dinomask.config import DetectConfig, SegmentConfig, TileConfig
-from dinomask.errors import SettingsError
-from napari_dinomask.session import LayerFacts, SegmentIntent, cell_diameter_px, describe_field
+from dinomask.errors import OutputError, SettingsError
+from napari_dinomask.session import (
+    LayerFacts,
+    SegmentIntent,
+    cell_diameter_px,
+    choose_output,
+    describe_field,
+    suggest_output,
+)
 
 sides = st.floats(2, 500)
 angles = st.floats(0, 2 * math.pi)
@@ -77,3 +85,23 @@ def test_lengths_are_converted_only_where_the_pixel_size_is_known() -> None:
 )
 def test_tooltips_are_the_docstrings_of_the_settings(config: type, name: str, words: str) -> None:
     assert words in describe_field(config, name)
+
+
+def test_large_images_need_an_output_and_get_a_name_for_it(tmp_path: Path) -> None:
+    small = LayerFacts("cells", (10, 10), 1, False, None, ())
+    large = dataclasses.replace(small, shape_yx=(9000, 9000))
+    assert choose_output("", small) is None
+    assert choose_output(f" {tmp_path}/a.zarr ", small) == tmp_path / "a.zarr"
+    with pytest.raises(OutputError, match="Save to"):
+        choose_output("", large)
+    with pytest.raises(OutputError, match=r"a\.zarr"):
+        choose_output("a.tif", small)
+
+
+def test_a_suggested_output_stands_beside_the_image_and_names_the_plane(tmp_path: Path) -> None:
+    facts = LayerFacts(
+        "slide 1/2", (9, 9), 1, False, None, (("z", 3, 9),), 0, tmp_path / "s.ome.tif"
+    )
+    assert suggest_output(facts) == tmp_path / "s_z3_labels.zarr"
+    no_file = dataclasses.replace(facts, path=None, plane=())
+    assert suggest_output(no_file) == Path.home() / "slide_1_2_labels.zarr"

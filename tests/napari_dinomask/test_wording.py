@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,16 +13,20 @@ from dinomask.config import ModelConfig
 from dinomask.errors import InputError
 from dinomask.image.doctor import Finding
 from dinomask.nets.catalogue import Manifest
+from dinomask.run.detect import FailedTile
 from dinomask.run.progress import Progress
 from napari_dinomask.session import LayerFacts
 from napari_dinomask.wording import (
+    say_cancelled,
     say_duration,
     say_error,
+    say_failed_tiles,
     say_finding,
     say_layer,
     say_model,
     say_progress,
     say_result,
+    say_resumed,
 )
 
 FACTS = LayerFacts("cells", (512, 2048), 1, False, (0.5, 0.5), (("z", 2, 10),))
@@ -77,3 +84,38 @@ def test_other_backbones_go_by_their_names(backbone: str) -> None:
 def test_a_finding_gives_no_hints_for_the_command_line() -> None:
     finding = Finding("warning", "Nothing was found.", "Give a size (--diameter PX).")
     assert say_finding(finding) == "Nothing was found. <i>Give a size.</i>"
+
+
+def test_a_run_says_its_speed_and_what_a_pause_waits_at() -> None:
+    progress = Progress("detect", 30, 100, 10.0, resumed=10)
+    assert _plain(say_progress(progress, 10_000_000)).endswith("35 s left · 200 kpx/s")
+    assert _plain(say_progress(progress, 10**9)).endswith("20.0 Mpx/s")
+    assert "px/s" not in say_progress(Progress("detect", 10, 100, 10.0, resumed=10), 10**9)
+    paused = dataclasses.replace(progress, stage="pause")
+    assert say_progress(paused, 10**9) == "Paused · tile 30 of 100"
+    assert say_resumed(progress) == "10 of 100 tiles are done already."
+
+
+def test_a_cancelled_run_says_what_is_kept() -> None:
+    progress = Progress("detect", 37, 120, 10.0)
+    assert "37 of 120 tiles are kept" in say_cancelled(progress, Path("a.zarr"))
+    assert "nothing was changed" in say_cancelled(progress, None)
+    assert "nothing was changed" in say_cancelled(Progress("load", 0, 0, 0.0), Path("a.zarr"))
+
+
+def test_remedies_for_a_terminal_are_said_for_a_panel() -> None:
+    error = InputError(
+        expected="a",
+        got="b",
+        remedy="Give the same settings to go on, or add --restart to begin anew.",
+    )
+    assert "or start over." in say_error(error)
+    assert "--" not in say_error(error)
+
+
+def test_failed_tiles_are_counted_with_their_reasons() -> None:
+    tiles = [FailedTile(i, (0, 0, 1, 1), f"reason <{i % 5}>") for i in range(12)]
+    text = say_failed_tiles(tiles)
+    assert "12 tiles failed" in text
+    assert "reason &lt;0&gt;" in text
+    assert text.count("reason") == 3

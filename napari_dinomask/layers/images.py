@@ -1,33 +1,27 @@
-"""The plugin's only hand on napari layers: what is read from them and written to them."""
+"""Image layers: what is on display, and how it is read."""
 
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Image as ImageLayer
-from napari.layers import Shapes
 
 from dinomask.errors import AxesError
 from dinomask.image.axes import PLANE_AXES, UNKNOWN, letters
 from dinomask.image.source import Image, open_image
 from dinomask.image.units import size_um
-from napari_dinomask.session import LayerFacts, cell_diameter_px
+from napari_dinomask.session import LayerFacts
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-    import pandas as pd
     from napari.components import Dims, ViewerModel
-    from napari.layers import Labels, Layer
-
-    from dinomask.run.segment import Segmentation
+    from napari.layers import Layer
 
     Array = npt.NDArray[Any]
 
-RESULT_SUFFIX = " · DINOmask"
-CELL_LAYER = "one cell"
-_CELL_COLOUR = "#ffd43b"
 _SAMPLES = 3
 
 
@@ -70,7 +64,7 @@ def view_of(layer: ImageLayer, dims: Dims) -> PlaneView:
     AxesError
         If the layer's axes can't be told apart, or its plane is not on display.
     """
-    shape = _shape(layer)[: layer.ndim]
+    shape = shape_of(layer)[: layer.ndim]
     offset = dims.ndim - layer.ndim
     rows, columns = (axis - offset for axis in dims.order[-2:])
     if rows < 0 or columns < 0:
@@ -94,7 +88,7 @@ def view_of(layer: ImageLayer, dims: Dims) -> PlaneView:
 
 def facts_of(layer: ImageLayer, view: PlaneView) -> LayerFacts:
     """Collect what a form needs to know of a layer."""
-    shape, (rows, columns) = _shape(layer), view.displayed
+    shape, (rows, columns) = shape_of(layer), view.displayed
     units = layer.units
     named = zip(view.axes, view.index, shape, strict=False)
     return LayerFacts(
@@ -107,6 +101,7 @@ def facts_of(layer: ImageLayer, view: PlaneView) -> LayerFacts:
         ),
         plane=tuple((a, i, size) for a, i, size in named if a in PLANE_AXES and size > 1),
         shown_channel=view.channel,
+        path=_path(layer),
     )
 
 
@@ -129,76 +124,15 @@ def open_layer(layer: ImageLayer, view: PlaneView, channels: tuple[int, ...]) ->
     return open_image(layer, axes=view.axes, channels=channels, plane=view.plane)
 
 
-def add_result(
-    viewer: ViewerModel, layer: ImageLayer, view: PlaneView, segmentation: Segmentation
-) -> Labels:
-    """Show a segmentation as a new Labels layer that lies on the plane it was made of.
-
-    Row i of the layer's `features` belongs to label i; row 0 is the background.
-    """
-    labels_yx = segmentation.labels_yx
-    if labels_yx is None:
-        msg = "the segmentation was written to a file and holds no labels"
-        raise ValueError(msg)
-    rows, columns = view.displayed
-    shape = [1] * layer.ndim
-    shape[rows], shape[columns] = labels_yx.shape
-    data = (labels_yx if rows < columns else labels_yx.T).reshape(shape)
-    return viewer.add_labels(
-        data,
-        name=layer.name + RESULT_SUFFIX,
-        features=_features(segmentation.table, int(labels_yx.max(initial=0))),
-        metadata={"dinomask": segmentation.report},
-        opacity=0.6,
-        **_placement(layer, np.array(view.index)),
-    )
-
-
-def start_drawing(viewer: ViewerModel, layer: ImageLayer) -> Shapes:
-    """Return a layer to draw one cell in, active, with the ellipse in hand."""
-    known = [s for s in viewer.layers if isinstance(s, Shapes) and s.name == CELL_LAYER]
-    shapes = next((s for s in known if s.ndim == layer.ndim), None)
-    if shapes is None:
-        shapes = viewer.add_shapes(
-            ndim=layer.ndim,
-            name=CELL_LAYER,
-            edge_color=_CELL_COLOUR,
-            face_color="transparent",
-            edge_width=max(1.0, max(_shape(layer)[: layer.ndim]) / 400),
-            **_placement(layer, np.zeros(layer.ndim)),
-        )
-    viewer.layers.selection.active = shapes
-    shapes.mode = "add_ellipse"
-    return shapes
-
-
-def stop_drawing(viewer: ViewerModel, shapes: Shapes, layer: ImageLayer | None) -> None:
-    """Put the pen away and go back to the image; a layer without a drawing goes too."""
-    shapes.mode = "pan_zoom"
-    if not len(shapes.data) and shapes in viewer.layers:
-        viewer.layers.remove(shapes)
-    if layer is not None and layer in viewer.layers:
-        viewer.layers.selection.active = layer
-
-
-def drawn_diameter_px(shapes: Shapes, layer: ImageLayer, view: PlaneView) -> float | None:
-    """Return the diameter of the cell drawn last, in pixels of an image layer.
-
-    None when there is no shape, or it is a mere click.
-    """
-    if not len(shapes.data):
-        return None
-    vertices = [
-        layer.world_to_data(shapes.data_to_world(vertex))[list(view.displayed)]
-        for vertex in shapes.data[-1]
-    ]
-    diameter_px = cell_diameter_px(str(shapes.shape_type[-1]), np.array(vertices))
-    return diameter_px if diameter_px >= 1 else None
-
-
-def _shape(layer: ImageLayer) -> tuple[int, ...]:
+def shape_of(layer: Layer) -> tuple[int, ...]:
     """Return the shape of the finest level."""
     return tuple(int(n) for n in (layer.data[0] if layer.multiscale else layer.data).shape)
+
+
+def _path(layer: ImageLayer) -> Path | None:
+    """Return the file a layer was read from, if it still is there."""
+    path = Path(layer.source.path or "")
+    return path if layer.source.path and path.exists() else None
 
 
 def _name_axes(layer: ImageLayer, rows: int, columns: int) -> str:
@@ -215,7 +149,7 @@ def _name_axes(layer: ImageLayer, rows: int, columns: int) -> str:
         if not free:
             raise AxesError(
                 expected="at most the axes t, c and z besides the plane on display",
-                got=f"a layer of shape {_shape(layer)} with axes {tuple(layer.axis_labels)}",
+                got=f"a layer of shape {shape_of(layer)} with axes {tuple(layer.axis_labels)}",
                 remedy="Name the axes with layer.axis_labels, or segment a part of it.",
             )
         names[i] = free.pop(0)
@@ -230,31 +164,3 @@ def _world_point(layer: Layer, dims: Dims) -> Array:
         if shown != own:
             point[i] = (point[i] * shown).to(own).magnitude
     return point
-
-
-def _placement(layer: ImageLayer, index: Array) -> dict[str, Any]:
-    """Return the transform that puts a layer's pixel `index` at the origin of another."""
-    shift = np.asarray(layer.data_to_world(index)) - layer.data_to_world(np.zeros(layer.ndim))
-    # a layer's affine acts after its translate
-    shift = np.linalg.solve(layer.affine.linear_matrix, shift)
-    return {
-        "scale": layer.scale,
-        "translate": layer.translate + shift,
-        "rotate": layer.rotate,
-        "shear": layer.shear,
-        "affine": layer.affine,
-        "units": layer.units,
-        "axis_labels": layer.axis_labels,
-    }
-
-
-def _features(table: pd.DataFrame, max_label: int) -> pd.DataFrame:
-    """Align the table of instances with labels: row number = label."""
-    features = table.set_index("id").reindex(range(max_label + 1))
-    features.insert(0, "index", np.arange(max_label + 1))
-    # pixels that own no instance: the background, and ids that others cover
-    features = features.fillna({"area_px": 0, "class": 0})
-    features = features.astype({"area_px": np.int64, "class": np.int64})
-    features["diameter_px"] = np.sqrt(4 / np.pi * features["area_px"])
-    columns = ["index", "score", "class", "area_px", "diameter_px", "centroid_y", "centroid_x"]
-    return features[columns].reset_index(drop=True)

@@ -1,0 +1,49 @@
+"""The plugin's only hand on napari layers: what is read from them and written to them."""
+
+from napari_dinomask.layers.cell import (
+    CELL_LAYER,
+    drawn_diameter_px,
+    start_drawing,
+    stop_drawing,
+)
+from napari_dinomask.layers.images import (
+    PlaneView,
+    facts_of,
+    image_layers,
+    open_layer,
+    view_of,
+)
+from napari_dinomask.layers.place import look_at, visible_window
+from napari_dinomask.layers.region import EDIT_SUFFIX, RegionLayer
+from napari_dinomask.layers.results import (
+    PREVIEW_SUFFIX,
+    RESULT_SUFFIX,
+    PreviewLayer,
+    add_result,
+    add_saved,
+    saved_layers,
+    saved_path,
+)
+
+__all__ = [
+    "CELL_LAYER",
+    "EDIT_SUFFIX",
+    "PREVIEW_SUFFIX",
+    "RESULT_SUFFIX",
+    "PlaneView",
+    "PreviewLayer",
+    "RegionLayer",
+    "add_result",
+    "add_saved",
+    "drawn_diameter_px",
+    "facts_of",
+    "image_layers",
+    "look_at",
+    "open_layer",
+    "saved_layers",
+    "saved_path",
+    "start_drawing",
+    "stop_drawing",
+    "view_of",
+    "visible_window",
+]
