@@ -82,6 +82,8 @@ class Runner(QObject):
         self._drawn: Preview | None = None
         self._was_resumed = False
         run_box.pause_toggled.connect(self._on_pause)
+        # a window that closes deletes its panels without telling them
+        run_box.destroyed.connect(self._abandon)
 
     def ask(self, target: Target, request: RunRequest) -> None:
         """Start a run, unless its output is there already: then ask what to do with it."""
@@ -125,13 +127,16 @@ class Runner(QObject):
 
     def end(self) -> None:
         """Forget the run, stopped if it still goes on."""
+        self._abandon()
+        self.ended.emit()
+
+    def _abandon(self) -> None:
         job, self.job = self.job, None
         live, self.live = self.live, None
         if live is not None:
             live.leave()
         if job is not None:
             job.cancel()
-        self.ended.emit()
 
     def explain(self, error: DinomaskError) -> None:
         """Say why there is no run."""

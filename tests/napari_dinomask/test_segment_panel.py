@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
 
 CANCEL_S = 1.0
-LONGEST_GAP_S = 0.3
+LONGEST_GAP_S = 0.2
 LEFT = Qt.MouseButton.LeftButton
 
 
@@ -92,6 +92,12 @@ def test_the_window_stays_live_and_a_second_run_keeps_the_first(
     _segment(qtbot, panel)
     first = _labels(viewer)[0]
     first.data[:5, :5] = 77
+    # what napari itself takes to show a layer of labels is not the panel's doing
+    started = time.perf_counter()
+    bare = viewer.add_labels(first.data.copy())
+    qtbot.wait(1)
+    napari_s = time.perf_counter() - started
+    viewer.layers.remove(bare)
     ticks = [time.perf_counter()]
     timer = QTimer()
     timer.timeout.connect(lambda: ticks.append(time.perf_counter()))
@@ -101,7 +107,7 @@ def test_the_window_stays_live_and_a_second_run_keeps_the_first(
     assert len(_labels(viewer)) == 2
     assert (first.data[:5, :5] == 77).all()
     assert len(ticks) > 20
-    assert np.diff(ticks).max() < LONGEST_GAP_S
+    assert np.diff(ticks).max() < LONGEST_GAP_S + napari_s
 
 
 def test_cancel_answers_at_once_and_leaves_nothing(
