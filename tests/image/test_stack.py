@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from dinomask.errors import AxesError, ChunkError, InputError, SourceChangedError
 from dinomask.image import fit_stack_normaliser, open_image, open_stack
 from dinomask.image.axes import parse_planes
+from dinomask.image.identity import require_same
 from dinomask.image.stack import examine_stack
 from dinomask.image.watch import Watch
 
@@ -68,7 +69,11 @@ def test_a_plane_knows_where_it_lies() -> None:
 def test_a_flat_image_is_a_stack_of_one() -> None:
     stack = open_stack(ALL[0, 0, 0])
     assert (len(stack), stack.axes, stack.plane(0)) == (1, "", {})
-    assert stack.image(0).read((0, 0, 1, 1)).shape == (1, 1, 1)
+    image = stack.image(0)
+    assert image.read((0, 0, 1, 1)).shape == (1, 1, 1)
+    # it is the image that `open_image` opens, and can be told from a changed one
+    assert image.identity == open_image(ALL[0, 0, 0]).identity
+    require_same(image)
 
 
 @pytest.mark.parametrize(

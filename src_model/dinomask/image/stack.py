@@ -12,7 +12,7 @@ from dinomask.config import NormaliseConfig
 from dinomask.errors import ChunkError
 from dinomask.image.axes import choose_planes, guess_axes, parse_axes, settle_axes
 from dinomask.image.doctor import Finding, examine
-from dinomask.image.identity import SMALL_BYTES, content_stamp, pixels_changed
+from dinomask.image.identity import SMALL_BYTES, content_stamp, identity_of, pixels_changed
 from dinomask.image.normalise import Normaliser, fit_array, read_samples
 from dinomask.image.raw import dtype_of, stamp_of
 from dinomask.image.source import find_source, settle
@@ -83,8 +83,15 @@ class Stack:
         return {**self.base.plane, **{axis: r[i] for (axis, r), i in places}}
 
     def image(self, number: int) -> Image:
-        """Return a plane as an image; nothing is opened or read for it."""
-        return self.base.at_plane(self.plane(number))
+        """Return a plane as an image; nothing is opened for it.
+
+        That of a single plane is as `open_image` gives it, known by its own pixels;
+        those of several are known by the stack they are of.
+        """
+        image = self.base.at_plane(self.plane(number))
+        if len(self) > 1:
+            return image
+        return dataclasses.replace(image, identity=identity_of(image))
 
     def spread(self, n: int) -> list[int]:
         """Return the numbers of up to n planes, spread evenly over all."""
