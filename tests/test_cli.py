@@ -191,7 +191,12 @@ def test_ctrl_c_stops_within_seconds_and_the_run_can_go_on(tmp_path, sample_nucl
     tifffile.imwrite(big, np.tile(tifffile.imread(sample_nuclei), (3, 3)))
     out = tmp_path / "o.tif"
     command = ["-m", "dinomask", "segment", str(big), "-o", str(out), "--diameter", "20"]
-    process = subprocess.Popen([sys.executable, *command], stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, *command],
+        stderr=subprocess.PIPE,
+        # a suite that was started in the background ignores it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     records = tmp_path / "o.tif.ledger" / "tiles"
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not list(records.glob("*/*.npz")):

@@ -47,6 +47,8 @@ def start(path, out, engine):
         text=True,
         # a process group of its own, as a terminal makes for a command
         start_new_session=True,
+        # a suite that was started in the background ignores it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
