@@ -137,6 +137,9 @@ class SegmentConfig:
     model: str = "tiny"
     """Name of a model (see `dinomask models list`) or a checkpoint folder."""
 
+    adapter: str | None = None
+    """Name of an adapter that was taught on the model, or its folder; None uses the bare model."""
+
     diameter_px: float | Literal["auto"] = "auto"
     """Median diameter of the objects in image pixels; auto estimates it."""
 

@@ -71,7 +71,8 @@ def list_models() -> dict[str, Path]:
     for home in (BUNDLED, user_models_folder()):
         if home.is_dir():
             for folder in sorted(home.iterdir()):
-                if (folder / MANIFEST_FILE).is_file():
+                # hidden ones are being written or removed
+                if not folder.name.startswith(".") and (folder / MANIFEST_FILE).is_file():
                     found.setdefault(folder.name, folder)
     return found
 

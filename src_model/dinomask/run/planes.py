@@ -120,7 +120,7 @@ def segment_planes(
     require_usable(findings)
     normaliser = fit_stack_normaliser(stack, config.normalise)
     timings_s.lap("examine")
-    predictor = predictor or Predictor.load(config)
+    predictor = Predictor.of(config, predictor)
     timings_s.lap("load")
     diameter_px = _diameter(stack, normaliser, predictor, config, on_progress)
     timings_s.lap("size")

@@ -12,6 +12,7 @@ import torch
 
 from dinomask.errors import SettingsError
 from dinomask.instances import Instances
+from dinomask.nets.adapters import find_adapter, put_on
 from dinomask.nets.duplicates import drop_duplicates
 from dinomask.nets.precision import uses_bf16
 from dinomask.nets.zoo import Manifest, load_model
@@ -20,6 +21,7 @@ from dinomask.run.views import plan_views
 
 if TYPE_CHECKING:
     from dinomask.config import DetectConfig, SegmentConfig
+    from dinomask.nets.adapter_manifest import AdapterManifest
     from dinomask.nets.centermask import CenterMask, Detections
 
 VIEW_FLOOR = 0.5
@@ -57,25 +59,64 @@ class Predictor:
 
     Attributes
     ----------
-    model : in evaluation mode
-    manifest : what it is
+    model : in evaluation mode, with the adapter merged
+    manifest : what the checkpoint is
     device : where it runs
     bf16 : whether matrix products are in bfloat16
+    adapter : what the adapter on it is; None for the bare checkpoint
     """
 
     model: CenterMask
     manifest: Manifest
     device: torch.device
     bf16: bool = False
+    adapter: AdapterManifest | None = None
 
     @staticmethod
     def load(config: SegmentConfig) -> Predictor:
-        """Load the model of a segmentation's settings."""
+        """Load the model of a segmentation's settings, with its adapter.
+
+        Raises
+        ------
+        ModelError
+            If model or adapter are unknown or damaged, or don't belong together.
+        SettingsError
+            If the device doesn't exist.
+        """
         device = choose_device(config.device)
         torch.set_num_threads(config.threads or default_threads())
+        # before the weights, so that a wrong name is told at once
+        folder = None if config.adapter is None else find_adapter(config.adapter)
         model, manifest = load_model(config.model)
+        adapter = None
+        if folder is not None:
+            model, adapter = put_on(model, manifest, folder)
         model = model.to(device).to(memory_format=torch.channels_last)
-        return Predictor(model, manifest, device, uses_bf16(config.precision, device))
+        return Predictor(model, manifest, device, uses_bf16(config.precision, device), adapter)
+
+    @staticmethod
+    def of(config: SegmentConfig, predictor: Predictor | None = None) -> Predictor:
+        """Return a predictor that was loaded before, or load that of the settings.
+
+        Raises
+        ------
+        SettingsError
+            If the settings name an adapter, and the predictor has none.
+        """
+        if predictor is None:
+            return Predictor.load(config)
+        if config.adapter is not None and predictor.adapter is None:
+            raise SettingsError(
+                expected=f"a predictor with the adapter {config.adapter!r} of the settings",
+                got="one of the bare checkpoint",
+                remedy="Load it with these settings, or leave the adapter out of them.",
+            )
+        return predictor
+
+    @property
+    def adapter_sha256(self) -> str | None:
+        """The hash of the adapter's tensors; None for the bare checkpoint."""
+        return None if self.adapter is None else self.adapter.tensors_sha256
 
     @property
     def precision(self) -> Literal["bf16", "fp32"]:
@@ -178,6 +219,22 @@ class Predictor:
             found = self.model.image_class(self._tiles(tile_cyx[None]))
         return np.asarray(found[0].float().cpu())
 
+    @torch.inference_mode()
+    def tokens(self, tiles_bcyx: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Describe what tiles show, place by place, by the backbone's deepest features.
+
+        Parameters
+        ----------
+        tiles_bcyx : as for `detect_batch`
+
+        Returns
+        -------
+        shape (B, D, h, w), float32; of a transformer one vector a patch
+        """
+        with self._autocast():
+            maps = self.model.backbone_maps(self._tiles(tiles_bcyx))
+        return np.asarray(maps[-1].float().cpu())
+
     def _tiles(self, tiles_bcyx: npt.NDArray[Any]) -> torch.Tensor:
         return torch.from_numpy(tiles_bcyx).to(self.device, memory_format=torch.channels_last)
 
@@ -185,10 +242,12 @@ class Predictor:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
 
     def score_threshold(self, config: DetectConfig) -> float:
-        """Return the lowest score to report: the user's, else the model's own."""
-        if config.score_threshold is None:
-            return self.manifest.score_threshold
-        return config.score_threshold
+        """Return the lowest score to report: the user's, else the adapter's or the model's own."""
+        if config.score_threshold is not None:
+            return config.score_threshold
+        if self.adapter is not None and self.adapter.score_threshold is not None:
+            return self.adapter.score_threshold
+        return self.manifest.score_threshold
 
 
 def to_instances(detections: Detections) -> Instances:

@@ -32,11 +32,12 @@ def machine() -> dict[str, Any]:
 
 
 def header(predictor: Predictor) -> dict[str, Any]:
-    """Return version, model and machine, for the top of a json report."""
-    manifest = predictor.manifest
+    """Return version, model, adapter and machine, for the top of a json report."""
+    manifest, adapter = predictor.manifest, predictor.adapter
     return {
         "dinomask_version": dinomask.__version__,
         "model": {"name": manifest.name, "sha256": manifest.weights_sha256},
+        "adapter": adapter and {"name": adapter.name, "sha256": predictor.adapter_sha256},
         "device": str(predictor.device),
         "precision": predictor.precision,
         "machine": machine(),

@@ -70,7 +70,7 @@ def seam_report(
     config = config or SegmentConfig()
     require_usable(examine(image))
     normaliser = fit_normaliser(image, config.normalise)
-    predictor = predictor or Predictor.load(config)
+    predictor = Predictor.of(config, predictor)
     diameter_px = _diameter(image, normaliser, predictor, config)
     plan = plan_tiles(image.shape_yx, predictor.target_diameter_px / diameter_px, config.tiles)
     if len(plan) == 1:

@@ -140,7 +140,7 @@ def segment(
         require_usable(findings)
         normaliser = fit_normaliser(image, config.normalise)
     with clock.stage("load"):
-        predictor = predictor or Predictor.load(config)
+        predictor = Predictor.of(config, predictor)
     with clock.stage("size"):
         diameter_px = _diameter(image, normaliser, predictor, config, on_progress)
     plan = plan_tiles(
@@ -211,10 +211,13 @@ def run_key(
     """Return all that the result depends on, for the ledger."""
     settings = as_dict(config)
     # where, with how many threads and in what batches it runs is free to change when resuming
-    for name in ("model", "device", "threads", "batch", "diameter_px"):
+    for name in ("model", "adapter", "device", "threads", "batch", "diameter_px"):
         settings.pop(name)
     settings["precision"] = predictor.precision
+    # without an adapter the key is that of versions that knew none, whose runs can go on
+    adapter = {"adapter": predictor.adapter_sha256} if predictor.adapter else {}
     return {
+        **adapter,
         "image": image.identity,
         "model": predictor.manifest.weights_sha256,
         "score_threshold": predictor.score_threshold(config.detect),

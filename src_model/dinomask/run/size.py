@@ -36,8 +36,9 @@ MIN_CROP_PX = 112
 """Side of the smallest crops."""
 
 FIRST_GUESS_PX = 30.0
-"""Diameter in image pixels at which the first look is taken. The model sees objects
-from a quarter to four times its target diameter."""
+"""Diameter in image pixels at which the first look is taken, unless an adapter was taught
+on objects of another. The model sees objects from a quarter to four times its target
+diameter."""
 
 SURE_WITHIN = 2.0
 """What a look shows is believed if it is within this factor of the guess."""
@@ -62,6 +63,13 @@ FINENESS_POWER = 0.75
 """How much more an object found at a fine scale counts. Structures within
 structures (nuclei in cells, cells in clumps) answer at several scales; the finer
 ones are more in number, and so the median."""
+
+
+ESTIMATE_SPREAD = 0.3
+"""Standard deviation of the log of an estimate, seen on images far from the training's."""
+
+LEAST_SPREAD = 0.15
+"""That of the objects between images, where an adapter was taught on images all alike."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,10 +107,11 @@ def estimate_diameter(
     """
     points = busy_points(image, normaliser)
     looks = _Looks(image, normaliser, predictor, points, on_progress)
-    found = looks.at(FIRST_GUESS_PX)
+    first, *others = _guesses_px(predictor)
+    found = looks.at(first)
     rough = _weighted_median(found)
-    if rough is None or not 1 / SURE_WITHIN < rough / FIRST_GUESS_PX < SURE_WITHIN:
-        for guess in OTHER_GUESSES_PX:
+    if rough is None or not 1 / SURE_WITHIN < rough / first < SURE_WITHIN:
+        for guess in others:
             # nothing is larger than the image
             if guess <= max(*image.shape_yx, OTHER_GUESSES_PX[0]):
                 found += looks.at(guess)
@@ -112,7 +121,31 @@ def estimate_diameter(
     refined = looks.at(rough, REFINING_CROPS, ENOUGH_OBJECTS)
     diameters = np.concatenate([d for d, _ in refined])
     diameter = float(np.median(diameters)) if len(diameters) else rough
-    return SizeEstimate(round(diameter, 2), len(diameters))
+    return SizeEstimate(round(_towards_taught(diameter, predictor), 2), len(diameters))
+
+
+def _towards_taught(diameter_px: float, predictor: Predictor) -> float:
+    """Move an estimate towards the size of the objects that an adapter was taught on.
+
+    Both are taken for normally distributed in their logs: the mean weighted by 1 / variance
+    is the likeliest. An estimate that is off by more than `SURE_WITHIN` speaks of another
+    magnification and is left as it is.
+    """
+    adapter = predictor.adapter
+    if adapter is None or adapter.diameter_px is None:
+        return diameter_px
+    apart = math.log(adapter.diameter_px / diameter_px)
+    if abs(apart) > math.log(SURE_WITHIN):
+        return diameter_px
+    taught = max(adapter.diameter_spread or 0.0, LEAST_SPREAD) ** 2
+    return diameter_px * math.exp(apart * ESTIMATE_SPREAD**2 / (ESTIMATE_SPREAD**2 + taught))
+
+
+def _guesses_px(predictor: Predictor) -> tuple[float, ...]:
+    """Return the diameters at which to look, the likeliest first."""
+    usual = (FIRST_GUESS_PX, *OTHER_GUESSES_PX)
+    taught = predictor.adapter and predictor.adapter.diameter_px
+    return (taught, *usual) if taught else usual
 
 
 @dataclasses.dataclass
@@ -137,7 +170,7 @@ class _Looks:
             seen.append(_measure(self.image, self.normaliser, self.predictor, diameter_px, window))
             self.done += 1
             if self.on_progress:
-                total = 1 + len(OTHER_GUESSES_PX) + REFINING_CROPS
+                total = len(_guesses_px(self.predictor)) + REFINING_CROPS
                 elapsed = time.monotonic() - self.started
                 self.on_progress(Progress("size", self.done, total, elapsed))
             if sum(len(d) for d, _ in seen) >= enough:

@@ -92,7 +92,7 @@ def evaluate(
         If `save` holds a result already, or can't be written.
     """
     config = config or SegmentConfig()
-    predictor = predictor or Predictor.load(config)
+    predictor = Predictor.of(config, predictor)
     if save is not None:
         _prepare_folder(save, samples)
     started = time.monotonic()

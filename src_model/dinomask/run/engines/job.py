@@ -26,6 +26,7 @@ class Job:
         threads the network runs
     folder : the checkpoint on the machine where the run began
     weights_sha256 : what must be loaded, from there or under the model's name
+    adapter_folder, adapter_sha256 : the same of the adapter; None without one
     version : of this library
     token : tells jobs apart
     """
@@ -35,10 +36,13 @@ class Job:
     weights_sha256: str
     version: str
     token: str
+    adapter_folder: str | None = None
+    adapter_sha256: str | None = None
 
     @staticmethod
     def of(work: TileWork, predictor: Predictor) -> Job:
         """Describe a run; each worker gets one thread unless the settings say otherwise."""
+        from dinomask.nets.adapter_manifest import find_adapter
         from dinomask.nets.catalogue import find_model
 
         config = work.config
@@ -58,6 +62,8 @@ class Job:
             weights_sha256=predictor.manifest.weights_sha256,
             version=dinomask.__version__,
             token=uuid.uuid4().hex,
+            adapter_folder=config.adapter and str(find_adapter(config.adapter).resolve()),
+            adapter_sha256=predictor.adapter_sha256,
         )
 
     def pack(self) -> bytes:
@@ -107,7 +113,7 @@ def load_predictor(job: Job) -> Predictor:
             remedy="Install the same version everywhere and run the same command again.",
         )
     config = job.work.config
-    key = (job.weights_sha256, config.device, config.threads, config.precision)
+    key = (job.weights_sha256, job.adapter_sha256, config.device, config.threads, config.precision)
     with _loaded.lock:
         if _loaded.predictor is None or _loaded.key != key:
             # two models at once may not fit into memory
@@ -121,7 +127,8 @@ def _load(job: Job) -> Predictor:
 
     config = job.work.config
     try:
-        predictor = Predictor.load(dataclasses.replace(config, model=job.folder))
+        here = dataclasses.replace(config, model=job.folder, adapter=job.adapter_folder)
+        predictor = Predictor.load(here)
     except ModelError:
         # another machine may have it elsewhere
         predictor = Predictor.load(config)
@@ -132,4 +139,14 @@ def _load(job: Job) -> Predictor:
             got=f"weights {found[:12]}… on a worker",
             remedy="Copy the checkpoint to the worker, or name it by a folder that all can read.",
         )
+    if predictor.adapter_sha256 != job.adapter_sha256:
+        raise ModelError(
+            expected=f"the adapter {config.adapter} with tensors {_short(job.adapter_sha256)}",
+            got=f"{_short(predictor.adapter_sha256)} on a worker",
+            remedy="Copy the adapter to the worker, or name it by a folder that all can read.",
+        )
     return predictor
+
+
+def _short(sha256: str | None) -> str:
+    return f"{sha256[:12]}…" if sha256 else "none"
