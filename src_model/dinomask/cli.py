@@ -11,16 +11,17 @@ import warnings
 from typing import TYPE_CHECKING, TextIO
 
 from cyclopts import App, CycloptsError, Parameter
-from rich.table import Table
 
 import dinomask
+from dinomask.cli_models import models_app
 from dinomask.cli_options import (
     complain,
     err_console,
     fill_in_from_file,
-    out_console,
 )
+from dinomask.cli_project import replay
 from dinomask.cli_segment import doctor, segment
+from dinomask.cli_teach import finetune
 from dinomask.cli_train import evaluate, train, tune
 from dinomask.config.options import option_name
 from dinomask.errors import CancelledError, DinomaskError
@@ -39,48 +40,14 @@ app = App(
     suppress_keyboard_interrupt=False,
     default_parameter=Parameter(name_transform=option_name, negative=(), consume_multiple=True),
 )
-models_app = App(name="models", help="List models, or tell about one.")
 app.command(models_app)
 app.command(segment)
 app.command(doctor)
 app.command(evaluate)
 app.command(train, config=fill_in_from_file)
 app.command(tune)
-
-
-@models_app.command(name="list")
-def list_() -> int:
-    """List the models that can be named."""
-    from dinomask.nets.catalogue import list_models, read_manifest
-    from dinomask.terminal import print_table
-
-    table = Table("name", "backbone", "classes", "trained on", "folder", box=None)
-    for name, folder in list_models().items():
-        manifest = read_manifest(folder)
-        table.add_row(
-            name,
-            manifest.architecture.backbone,
-            str(manifest.architecture.n_classes),
-            ", ".join(d.get("name", "") for d in manifest.trained_on),
-            str(folder),
-        )
-    print_table(out_console, table)
-    return 0
-
-
-@models_app.command
-def info(model: str, /) -> int:
-    """Print a model's manifest.
-
-    Parameters
-    ----------
-    model
-        Name or checkpoint folder.
-    """
-    from dinomask.nets.catalogue import find_model
-
-    out_console.print_json((find_model(model) / "manifest.json").read_text(encoding="utf-8"))
-    return 0
+app.command(replay)
+app.command(finetune)
 
 
 def _show_warning(

@@ -63,12 +63,36 @@ class DataError(DinomaskError):
     """A folder of annotated images that can't be used."""
 
 
+class TeachError(DinomaskError):
+    """A teaching that can't begin: too little is known, or memory is short."""
+
+
 class EngineError(DinomaskError):
     """Workers or a cluster that can't be used or were lost; finished tiles are kept."""
 
 
 class TilesFailedError(DinomaskError):
     """An image of which not one tile could be segmented."""
+
+
+class CorrectionError(DinomaskError):
+    """A correction that can't be made, such as a drawing without a pixel in the image."""
+
+
+class ConflictError(CorrectionError):
+    """A correction of something that the labels don't show; nothing is changed."""
+
+
+class JournalError(DinomaskError):
+    """A journal of corrections that is damaged or can't be added to."""
+
+
+class WrongImageError(JournalError):
+    """A journal that was kept for another image, or for one that was changed since."""
+
+
+class ProjectError(DinomaskError):
+    """A project file that can't be used."""
 
 
 class CancelledError(DinomaskError):
