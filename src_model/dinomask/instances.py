@@ -14,6 +14,13 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 
 
+UNSUPERVISED = -1
+"""Label of pixels of which nothing is known: neither object nor background."""
+
+REFUTED = -2
+"""Label of background where an object was found and somebody said that there is none."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Instances:
     """N segmented objects, in image pixels.

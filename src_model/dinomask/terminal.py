@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from dinomask.adapt.progress import TeachProgress
     from dinomask.run.progress import Progress
     from dinomask.train.loop import TrainProgress
 
@@ -27,6 +28,7 @@ STAGES = {
     "render": "drawing labels",
     "evaluate": "evaluating",
 }
+TEACH_PHASES = {"prepare": "preparing", "train": "learning", "gate": "comparing with the base"}
 TEXTS = ("trial", "state", "fit", "note")
 """Columns of words in the table of trials."""
 
@@ -104,6 +106,32 @@ class TrainingBar(_Bar):
             f"step {progress.step} {progress.fraction:.1%} {note}"
             f" {progress.eta_s / 60:.0f} min left",
         )
+
+
+class TeachingBar(_Bar):
+    """Shows the `TeachProgress` of a teaching: loss, quality on held-out objects, time left."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self.loss: float | None = None
+        self.held_out: float | None = None
+
+    def __call__(self, progress: TeachProgress) -> None:
+        """Draw one step."""
+        if progress.loss is not None:
+            before = progress.loss if self.loss is None else self.loss
+            self.loss = 0.95 * before + 0.05 * progress.loss
+        if progress.held_out is not None:
+            self.held_out = progress.held_out
+        parts = [("loss", self.loss), ("held out", self.held_out)]
+        note = " ".join(f"{name} {value:.3f}" for name, value in parts if value is not None)
+        stage = TEACH_PHASES[progress.phase]
+        text = f"{stage}, step {progress.step}" if progress.phase == "train" else stage
+        self.bar.update(
+            self.task, description=text, completed=progress.fraction, total=1.0, note=note
+        )
+        line = f"{text} {progress.fraction:.0%} {note} {progress.eta_s:.0f} s left"
+        self.line(progress.elapsed_s, line)
 
 
 def accuracy_table(report: dict[str, Any]) -> Table:

@@ -206,6 +206,22 @@ def test_unsupervised_locations_have_no_gradient() -> None:
         assert values.grad[0, ~silent].any()
 
 
+def test_refuted_ground_counts_twice() -> None:
+    plain, refuted = np.zeros((56, 56), np.int64), np.zeros((56, 56), np.int64)
+    plain[14:42, 2:26] = refuted[14:42, 2:26] = 1
+    refuted[:, 35:49] = -2
+    gradients = []
+    for labels in (plain, refuted):
+        dense = dense_of(56)
+        detection_losses(dense, [targets_of(labels)])["class"].backward()
+        assert dense.class_logits.grad is not None
+        gradients.append(dense.class_logits.grad[0, :, 0])
+    x = dense.locations_yx_px[:, 1]
+    there = (x >= 35) & (x < 49)
+    assert torch.allclose(gradients[1][there], 2 * gradients[0][there])
+    assert torch.equal(gradients[1][~there], gradients[0][~there])
+
+
 def test_an_empty_crop_teaches_background_only() -> None:
     dense = dense_of(56)
     losses = detection_losses(dense, [targets_of(np.zeros((56, 56), np.int64))])

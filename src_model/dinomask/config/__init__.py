@@ -21,6 +21,7 @@ from dinomask.config.segment import (
     TileConfig,
 )
 from dinomask.config.tasks import BalanceConfig
+from dinomask.config.teach import TeachConfig
 from dinomask.config.train import AugmentConfig, TrainConfig
 from dinomask.config.tune import SearchSpace, TuneConfig
 
@@ -40,6 +41,7 @@ __all__ = [
     "PlanesConfig",
     "SearchSpace",
     "SegmentConfig",
+    "TeachConfig",
     "TileConfig",
     "TrainConfig",
     "TuneConfig",

@@ -115,11 +115,22 @@ class CenterMask(nn.Module):
             value = torch.tensor(getattr(self.backbone, name)).view(1, 3, 1, 1)
             self.register_buffer(name, value, persistent=False)
 
-    def features(self, tiles: Tensor) -> Pyramid:
-        """Compute the pyramid of tiles of shape (B, 3, H, W)."""
+    def features(self, tiles: Tensor, maps: Sequence[Tensor] | None = None) -> Pyramid:
+        """Compute the pyramid of tiles of shape (B, 3, H, W).
+
+        Parameters
+        ----------
+        tiles : see the class
+        maps : what `backbone_maps` returned for them; None computes it
+        """
         normalised = (tiles - self.mean) / self.std
-        pyramid: Pyramid = self.pyramid(normalised, self.backbone(normalised))
+        maps = self.backbone(normalised) if maps is None else maps
+        pyramid: Pyramid = self.pyramid(normalised, maps)
         return pyramid
+
+    def backbone_maps(self, tiles: Tensor) -> list[Tensor]:
+        """Compute the backbone's maps of tiles of shape (B, 3, H, W), fine to coarse."""
+        return list(self.backbone((tiles - self.mean) / self.std))
 
     def dense(self, pyramid: Pyramid) -> DensePredictions:
         """Predict class, box and centerness at every location."""
@@ -239,6 +250,7 @@ class CenterMask(nn.Module):
         n_proposals: int,
         class_weights: ClassWeights | None = None,
         chance: Sequence[torch.Generator] | None = None,
+        maps: Sequence[Tensor] | None = None,
     ) -> dict[str, Tensor]:
         """Compute all training losses of a batch.
 
@@ -253,6 +265,7 @@ class CenterMask(nn.Module):
         class_weights : how much each class counts; None counts all alike
         chance : B generators on the CPU that boxes are drawn from, one a crop, so that
             they don't depend on the crop's company; None makes them from torch's own
+        maps : as in `features`
 
         Raises
         ------
@@ -261,7 +274,7 @@ class CenterMask(nn.Module):
         """
         check_classes(targets, self.config.n_classes, self.config.image_classes)
         weights = class_weights or ClassWeights()
-        pyramid = self.features(tiles)
+        pyramid = self.features(tiles, maps)
         dense = self.dense(pyramid)
         losses = detection_losses(dense, targets, weights.objects)
         chance = chance or [_generator() for _ in targets]

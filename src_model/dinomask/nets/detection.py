@@ -15,6 +15,7 @@ from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
+from dinomask.instances import REFUTED, UNSUPERVISED
 from dinomask.nets.processes import mean_over_processes
 from dinomask.nets.pyramid import LEVEL_STRIDES_PX
 
@@ -26,6 +27,9 @@ PRIOR = 0.01
 
 SAMPLING_RADIUS = 1.5
 """Locations within this many strides of an object's centre are positive."""
+
+REFUTED_WEIGHT = 2.0
+"""How much such a location counts, against 1 of other background."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +70,8 @@ class InstanceTargets:
     Attributes
     ----------
     labels_yx : shape (H, W), int64; 0 background, 1..N objects, -1 not
-        supervised (neither object nor background)
+        supervised (neither object nor background), -2 refuted (background that counts
+        twice)
     boxes_yxyx_px : shape (N, 4), float32, half-open; row n is label n + 1
     classes : shape (N,), int64
     areas_px : shape (N,), float32
@@ -165,10 +170,8 @@ def assign(locations_yx_px: Tensor, strides_px: Tensor, target: InstanceTargets)
     shape (L,), int64: row of the object, -1 for background, -2 for locations
         without supervision
     """
-    y = locations_yx_px[:, 0].long().clamp(0, target.labels_yx.shape[0] - 1)
-    x = locations_yx_px[:, 1].long().clamp(0, target.labels_yx.shape[1] - 1)
-    label = target.labels_yx[y, x]
-    nothing = torch.where(label < 0, -2, -1)
+    label = _label_at(locations_yx_px, target)
+    nothing = torch.where(label == UNSUPERVISED, -2, -1)
     if len(target.boxes_yxyx_px) == 0:
         return nothing
     boxes = target.boxes_yxyx_px
@@ -190,6 +193,12 @@ def assign(locations_yx_px: Tensor, strides_px: Tensor, target: InstanceTargets)
     assigned = torch.where(claims.any(1), best, nothing)
     # inside an object but not near its centre, a location stays background, as in the paper
     return assigned
+
+
+def _label_at(locations_yx_px: Tensor, target: InstanceTargets) -> Tensor:
+    y = locations_yx_px[:, 0].long().clamp(0, target.labels_yx.shape[0] - 1)
+    x = locations_yx_px[:, 1].long().clamp(0, target.labels_yx.shape[1] - 1)
+    return target.labels_yx[y, x]
 
 
 def _side_distances(locations_yx: Tensor, boxes_yxyx: Tensor) -> Tensor:
@@ -244,6 +253,8 @@ def detection_losses(
     focal = sigmoid_focal_loss(dense.class_logits, one_hot, alpha=0.25, gamma=2.0)
     if class_weights is not None:
         focal = focal * torch.where(positive, one_hot @ class_weights, 1.0)[..., None]
+    label = torch.stack([_label_at(dense.locations_yx_px, target) for target in targets])
+    focal = focal * torch.where((label == REFUTED) & ~positive, REFUTED_WEIGHT, 1.0)[..., None]
     supervised = (assigned != -2)[..., None]
     locations = dense.locations_yx_px.expand(len(targets), -1, -1)[positive]
     goal = centerness_target(_side_distances(locations, boxes[positive]))

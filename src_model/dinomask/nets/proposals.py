@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torchvision.ops import batched_nms, box_iou
 
 from dinomask.config import DetectConfig
+from dinomask.instances import UNSUPERVISED
 from dinomask.nets.masks import iou_targets, mask_loss, mask_targets
 from dinomask.nets.processes import mean_over_processes
 
@@ -106,7 +107,8 @@ def sample_proposals(
     for (boxes, _, classes), target, generator in found:
         limit = boxes.new_tensor([target.labels_yx.shape[0], target.labels_yx.shape[1]]).repeat(2)
         centre = ((boxes[:, :2] + boxes[:, 2:]) / 2).clamp(min=0).minimum(limit[:2] - 1).long()
-        rows = (target.labels_yx[centre[:, 0], centre[:, 1]] >= 0).nonzero()[:, 0]
+        known = target.labels_yx[centre[:, 0], centre[:, 1]] != UNSUPERVISED
+        rows = known.nonzero()[:, 0]
         rows = rows[torch.randperm(len(rows), generator=generator)[:n].to(rows.device)]
         boxes = boxes[rows]
         labels = torch.zeros(len(boxes), dtype=torch.long, device=boxes.device)

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dinomask.errors import DataError, SettingsError
+from dinomask.instances import REFUTED
 from dinomask.nets.processes import mean_over_processes
 from dinomask.nets.pyramid import ConvBlock, Pyramid
 
@@ -161,7 +162,8 @@ def semantic_target(target: InstanceTargets, n_classes: int) -> Tensor:
     -------
     shape (H, W), int64: 0 background, 1 + class of the object, -1 unsupervised
     """
-    labels = target.labels_yx
+    # refuted objects are background like any other here
+    labels = torch.where(target.labels_yx == REFUTED, 0, target.labels_yx)
     if n_classes == 2 or len(target.classes) == 0:
         return labels.clamp(IGNORED, 1)
     classes = target.classes[(labels - 1).clamp(min=0)] + 1

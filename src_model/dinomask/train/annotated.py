@@ -18,14 +18,23 @@ if TYPE_CHECKING:
     from dinomask.instances import Array
 
 
+OBJECT_CENTRED = 0.8
+"""Share of crops placed on an object; the others fall anywhere."""
+
+
 class AnnotatedImage:
     """An image with its labels, where its objects are and how large.
+
+    `centres_yx`, shape (N, 2) in pixels, are the places that `centred_share` of the crops
+    are put on: the objects'.
 
     Parameters
     ----------
     image_cyx, labels_yx, is_rgb, classes, repairs : as in `dinomask.train.samples.Annotation`;
         without classes all objects are of class 0
     image_class : of the whole image; None if unknown
+    samples_cn : shape (C, N); pixels of the image that this is a piece of, by which its
+        intensities are normalised; None takes its own
     """
 
     def __init__(
@@ -36,6 +45,7 @@ class AnnotatedImage:
         classes: Array | None = None,
         image_class: int | None = None,
         repairs: tuple[str, ...] = (),
+        samples_cn: Array | None = None,
     ) -> None:
         self.image_cyx = image_cyx
         self.labels_yx = labels_yx
@@ -43,7 +53,9 @@ class AnnotatedImage:
         self.classes = classes
         self.image_class = image_class
         self.repairs = repairs
+        self.samples_cn = samples_cn
         self.diameter_px = median_diameter_px(labels_yx)
+        self.centred_share = OBJECT_CENTRED
         self._normalisers: dict[tuple[float, float], Normaliser] = {}
         objects = ndimage.find_objects(labels_yx)
         self.centres_yx = np.array(
@@ -92,7 +104,9 @@ class AnnotatedImage:
         return self._normalisers[low_pct, high_pct]
 
     def _fit(self, low_pct: float, high_pct: float) -> Normaliser:
-        pixels = self.image_cyx.reshape(len(self.image_cyx), -1)
+        pixels = self.samples_cn
+        if pixels is None:
+            pixels = self.image_cyx.reshape(len(self.image_cyx), -1)
         step = max(1, pixels.shape[1] // 200_000)
         config = NormaliseConfig(low_pct=low_pct, high_pct=high_pct)
         return fit_array(pixels[:, ::step], self.is_rgb, config)

@@ -17,6 +17,7 @@ from dinomask.image.resample import (
     scaled_length,
     source_range,
 )
+from dinomask.instances import UNSUPERVISED
 from dinomask.train.annotated import AnnotatedImage
 from dinomask.train.stain import drop_channel, vary_stains
 
@@ -31,14 +32,9 @@ Array = npt.NDArray[Any]
 MIN_VISIBLE_PX = 20
 """Objects of which a crop shows fewer model pixels are left unsupervised."""
 
-OBJECT_CENTRED = 0.8
-"""Share of crops placed on an object; the others fall anywhere."""
-
 LOW_PCTS = (0.1, 1.0, 3.0)
 HIGH_PCTS = (99.0, 99.8, 99.95)
 """Percentiles to draw from, so that the model doesn't depend on one choice."""
-
-UNSUPERVISED = -1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +44,7 @@ class Crop:
     Attributes
     ----------
     image_cyx : shape (3, H, W), float32, normalised
-    labels_yx : shape (H, W), int64; 1..N, 0 background, -1 unsupervised
+    labels_yx : shape (H, W), int64; 1..N, 0 background, -1 unsupervised, -2 refuted
     boxes_yxyx_px : shape (N, 4), float32
     classes : shape (N,), int64
     areas_px : shape (N,), float32
@@ -112,7 +108,7 @@ def _draw_window(
     image: AnnotatedImage, scale_yx: tuple[float, float], side: int, rng: np.random.Generator
 ) -> Window:
     shape = image.labels_yx.shape
-    if len(image.centres_yx) and rng.random() < OBJECT_CENTRED:
+    if len(image.centres_yx) and rng.random() < image.centred_share:
         point = image.centres_yx[rng.integers(len(image.centres_yx))]
     else:
         point = rng.random(2) * shape
@@ -250,7 +246,7 @@ def finish_crop(
     Parameters
     ----------
     pixels_cyx : shape (3, H, W), float32
-    labels_yx : shape (H, W), integer; any ids, -1 for unsupervised
+    labels_yx : shape (H, W), integer; any ids, -1 for unsupervised, -2 for refuted
     classes : shape (max id + 1,), class of each id; None: all are of class 0
     image_class : of the whole image; None if unknown
     """
@@ -259,7 +255,7 @@ def finish_crop(
     numbers = np.zeros(int(labels_yx.max(initial=0)) + 1, np.int64)
     numbers[ids] = UNSUPERVISED
     numbers[ids[kept]] = np.arange(1, int(kept.sum()) + 1)
-    compact = np.where(labels_yx < 0, UNSUPERVISED, numbers[np.maximum(labels_yx, 0)])
+    compact = np.where(labels_yx < 0, labels_yx, numbers[np.maximum(labels_yx, 0)])
     boxes = [
         (y.start, x.start, y.stop, x.stop) for y, x in ndimage.find_objects(np.maximum(compact, 0))
     ]

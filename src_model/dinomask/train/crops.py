@@ -30,7 +30,7 @@ GENERATED_STREAM = 1
 """Third number of the seed of generated images, apart from the seeds of the crops."""
 
 
-class CropDataset(Dataset[Crop]):
+class CropStream(Dataset[Crop]):
     """Crop number i is drawn from a generator seeded with (seed, i).
 
     So the crops don't depend on the number of worker processes, nor on how
@@ -39,48 +39,31 @@ class CropDataset(Dataset[Crop]):
 
     Parameters
     ----------
-    samples : at least one of them with objects; warns of labels that were repaired
+    names : of the images
+    images : what crops are drawn from
+    weights : how often each is drawn, relative to the others
     config : how crops are drawn
     target_diameter_px : objects get about this diameter
-    classes, image_classes : the lists that give classes their numbers, as in the
-        settings of the model. Without a list all objects are of class 0, and images
-        of none; objects of generated images are of class 0 in any case
-
-    Raises
-    ------
-    DataError
-        If no image has an object, or annotations don't fit, see `Sample.read_annotated`.
+    classes, image_classes : the lists that give classes their numbers
     """
 
     def __init__(
         self,
-        samples: Sequence[Sample],
+        names: Sequence[str],
+        images: Sequence[AnnotatedImage],
+        weights: Sequence[float],
         config: TrainConfig,
         target_diameter_px: float,
         classes: Sequence[str] = (),
         image_classes: Sequence[str] = (),
     ) -> None:
-        self.names = [sample.name for sample in samples]
+        self.names = list(names)
+        self.images = list(images)
         self.classes = tuple(classes)
         self.image_classes = tuple(image_classes)
-        self.images = [AnnotatedImage.read(s, classes, image_classes) for s in samples]
-        pairs = zip(samples, self.images, strict=True)
-        repaired = [(sample, image.repairs) for sample, image in pairs if image.repairs]
-        if repaired:
-            warnings.warn(repair_message(repaired, len(samples)), DataWarning, stacklevel=2)
-        if all(image.diameter_px is None for image in self.images):
-            raise DataError(
-                expected="at least one annotated object",
-                got=f"{len(samples)} images without any",
-                remedy="Check that the labels were exported as integers above 0.",
-            )
         self.config = config
         self.target_diameter_px = target_diameter_px
-        kinds = [(s.dataset, s.modality) for s in samples]
-        share = {k: kinds.count(k) ** config.modality_power for k in set(kinds)}
-        extra = dict(config.modality_weights)
-        weights = np.array([share[k] / kinds.count(k) * extra.get(k[1], 1.0) for k in kinds])
-        self.probabilities = weights / weights.sum()
+        self.probabilities = np.asarray(weights, np.float64) / np.sum(weights)
 
     def __getitem__(self, index: int) -> Crop:
         """Draw crop number `index`."""
@@ -119,6 +102,51 @@ class CropDataset(Dataset[Crop]):
         return rng if rng.random() < self.config.generated_share else None
 
 
+class CropDataset(CropStream):
+    """The crops of annotated images on disk.
+
+    Parameters
+    ----------
+    samples : at least one of them with objects; warns of labels that were repaired
+    config : how crops are drawn
+    target_diameter_px : objects get about this diameter
+    classes, image_classes : the lists that give classes their numbers, as in the
+        settings of the model. Without a list all objects are of class 0, and images
+        of none; objects of generated images are of class 0 in any case
+
+    Raises
+    ------
+    DataError
+        If no image has an object, or annotations don't fit, see `Sample.read_annotated`.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        config: TrainConfig,
+        target_diameter_px: float,
+        classes: Sequence[str] = (),
+        image_classes: Sequence[str] = (),
+    ) -> None:
+        images = [AnnotatedImage.read(s, classes, image_classes) for s in samples]
+        pairs = zip(samples, images, strict=True)
+        repaired = [(sample, image.repairs) for sample, image in pairs if image.repairs]
+        if repaired:
+            warnings.warn(repair_message(repaired, len(samples)), DataWarning, stacklevel=2)
+        if all(image.diameter_px is None for image in images):
+            raise DataError(
+                expected="at least one annotated object",
+                got=f"{len(samples)} images without any",
+                remedy="Check that the labels were exported as integers above 0.",
+            )
+        kinds = [(s.dataset, s.modality) for s in samples]
+        share = {k: kinds.count(k) ** config.modality_power for k in set(kinds)}
+        extra = dict(config.modality_weights)
+        weights = [share[k] / kinds.count(k) * extra.get(k[1], 1.0) for k in kinds]
+        names = [sample.name for sample in samples]
+        super().__init__(names, images, weights, config, target_diameter_px, classes, image_classes)
+
+
 def collate(crops: list[Crop]) -> tuple[Tensor, list[InstanceTargets]]:
     """Stack crops to tiles of shape (B, 3, H, W) and their targets.
 
@@ -149,7 +177,7 @@ def crop_numbers(step: int, batch: int, rank: int = 0, n_processes: int = 1) -> 
 
 
 def batches(
-    data: CropDataset,
+    data: CropStream,
     first_step: int,
     config: TrainConfig,
     rank: int = 0,

@@ -16,11 +16,13 @@ from dinomask.train.schedule import rate_factor
 from dinomask.train.speed import autocast
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from dinomask.config import TrainConfig
     from dinomask.nets.detection import InstanceTargets
-    from dinomask.train.crops import CropDataset
+    from dinomask.train.crops import CropStream
     from dinomask.train.fit import Fitting
     from dinomask.train.processes import Processes
     from dinomask.train.state import TrainingState
@@ -44,7 +46,7 @@ class Stepper:
 
     state: TrainingState
     fitting: Fitting
-    data: CropDataset
+    data: CropStream
     config: TrainConfig
     device: torch.device
     processes: Processes
@@ -58,7 +60,10 @@ class Stepper:
         ).to(self.device)
 
     def losses(
-        self, batch: tuple[Tensor, list[InstanceTargets]], fraction: float
+        self,
+        batch: tuple[Tensor, list[InstanceTargets]],
+        fraction: float,
+        maps: Sequence[Tensor] | None = None,
     ) -> dict[str, Tensor]:
         """Compute the losses of this process's part of the batch, and their total.
 
@@ -66,6 +71,7 @@ class Stepper:
         ----------
         batch : tiles of shape (B, 3, H, W) and their truth
         fraction : how far the training is
+        maps : what a backbone that doesn't learn makes of the tiles; None computes it
 
         Raises
         ------
@@ -84,7 +90,11 @@ class Stepper:
                 config.rois_per_image,
                 config.proposals_per_image if fraction >= config.proposals_from else 0,
                 self.class_weights,
-                [torch.Generator().manual_seed((config.seed << 40) + i) for i in self._crops()],
+                [
+                    torch.Generator().manual_seed((config.seed << 40) + i)
+                    for i in self.crop_numbers()
+                ],
+                maps,
             )
         total = state.balancer.total(losses) + self.fitting.penalty()
         shared = mean_over_processes(total)
@@ -114,12 +124,17 @@ class Stepper:
         state.update_average(config.ema_decay)
         state.step += 1
 
-    def _crops(self) -> range:
+    def crop_numbers(self) -> range:
+        """Return the numbers of the crops of the present step."""
         part = self.processes
         return crop_numbers(self.state.step, self.config.batch, part.rank, part.count)
 
+    def _chance(self) -> list[torch.Generator]:
+        seed = self.config.seed << 40
+        return [torch.Generator().manual_seed(seed + i) for i in self.crop_numbers()]
+
     def _diverged(self, *, expected: str, got: str) -> DivergedError:
-        names = sorted({self.data.source(i) for i in self._crops()})
+        names = sorted({self.data.source(i) for i in self.crop_numbers()})
         return DivergedError(
             expected=expected,
             got=f"{got} in step {self.state.step} on crops of {', '.join(names)}",

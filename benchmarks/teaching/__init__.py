@@ -1,0 +1,1 @@
+"""Parts of the few-shot figures in ``fewshot.py``."""

@@ -1,0 +1,194 @@
+"""Teach a checkpoint from what a user corrected: train, judge, keep an adapter.
+
+Always from the base checkpoint on everything known so far: training on from the last
+adapter would bend it towards the first images. The held-out objects are looked at a few
+times on the way, and the best state is judged by `dinomask.adapt.gate`.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from dinomask.adapt.clock import WorkClock
+from dinomask.adapt.gate import Judge, Verdict, judge_learned
+from dinomask.adapt.held_out import part_places
+from dinomask.adapt.learning import Learning, teaching_key
+from dinomask.adapt.preflight import plan_teaching, require_teachable
+from dinomask.adapt.progress import TeachProgress, TeachResult
+from dinomask.adapt.reference import reference_images
+from dinomask.adapt.taught import diameter_spread, typical_diameter_px
+from dinomask.adapt.trial import cut_scenes
+from dinomask.config import as_dict
+from dinomask.errors import OutputError
+from dinomask.nets.adapters import (
+    MANIFEST_FILE,
+    AdapterManifest,
+    adapters_folder,
+    read_adapter_manifest,
+    require_name,
+    save_adapter,
+)
+from dinomask.nets.zoo import load_model
+from dinomask.run.predictor import default_threads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from dinomask.adapt.taught import TaughtImage
+    from dinomask.config import TeachConfig
+
+KEY = "teaching"
+"""Where the provenance names the teaching."""
+
+__all__ = ["TeachProgress", "TeachResult", "finetune", "plan_teaching"]
+
+
+def finetune(
+    taught: Sequence[TaughtImage],
+    out: Path,
+    name: str,
+    config: TeachConfig,
+    on_progress: Callable[[TeachProgress], object] | None = None,
+    *,
+    folder: Path | None = None,
+    overwrite: bool = False,
+    notes: dict[str, Any] | None = None,
+) -> TeachResult:
+    """Teach a model and keep what it learned as an adapter.
+
+    A teaching that was stopped goes on when called again with the same images, settings
+    and `out`.
+
+    Parameters
+    ----------
+    taught : what is known
+    out : folder of this teaching's state
+    name : of the adapter
+    config : settings
+    on_progress : told at least once a step; the time it takes doesn't count. An
+        exception from it ends the teaching, and what was learned so far is kept in `out`
+    folder : where the adapter goes; None takes its place on the shelf
+    overwrite : whether an adapter of that name may be replaced
+    notes : further provenance to keep
+
+    Raises
+    ------
+    TeachError
+        If nothing is known that could be learned from, or memory is short.
+    DivergedError
+        If the loss becomes NaN.
+    OutputError
+        If there is an adapter already, or nothing can be written.
+    """
+    folder = folder or adapters_folder() / require_name(name)
+    require_teachable(taught, config)
+    base = load_model(config.model)[1]
+    key = teaching_key(taught, config, base.weights_sha256)
+    if (finished := _finished(folder, key, overwrite)) is not None:
+        return finished
+    torch.set_num_threads(config.threads or default_threads())
+    learned_from, held_out = part_places(taught, config.held_out, config.seed)
+    n_objects = sum(image.n_objects for image in taught)
+    learning = Learning.begin(learned_from, out, config, n_objects)
+    clock = WorkClock(learning.notes.worked_s, config.minutes * 60, on_progress)
+    judge = _judge(taught, held_out, config, clock)
+    started = time.monotonic()
+    before = judge.figures(phase="prepare")
+    # scenes of both kinds take alike
+    look_s = time.monotonic() - started
+    check_s = look_s * judge.held_out_share
+    fit = learning.fitting.config
+    learning.run(
+        lambda tensors: judge.quality(fit, tensors, learning.step), clock, check_s, 1.5 * look_s
+    )
+    verdict = judge_learned(judge, before, learning.best_tensors(), fit)
+    figures = _figures(taught, held_out, learning, verdict, config)
+    manifest = AdapterManifest(
+        folder.name,
+        base.name,
+        base.weights_sha256,
+        fit,
+        score_threshold=verdict.after.threshold,
+        diameter_px=_typical(taught),
+        diameter_spread=diameter_spread(taught),
+        provenance=figures | {KEY: key} | (notes or {}),
+    )
+    save_adapter(folder, verdict.tensors, manifest, overwrite=overwrite)
+    learning.forget()
+    return TeachResult(folder, verdict.promoted, verdict.reason, figures)
+
+
+def _judge(
+    taught: Sequence[TaughtImage],
+    held_out: Sequence[TaughtImage],
+    config: TeachConfig,
+    clock: WorkClock,
+) -> Judge:
+    target_px = load_model(config.model)[0].config.target_diameter_px
+    clock.tell("prepare")
+    held_scenes = cut_scenes(held_out, target_px, _typical(taught), seed=config.seed)
+    clock.tell("prepare")
+    reference = cut_scenes(reference_images(), target_px, None)
+    return Judge(held_scenes, reference, config, clock)
+
+
+def _figures(
+    taught: Sequence[TaughtImage],
+    held_out: Sequence[TaughtImage],
+    learning: Learning,
+    verdict: Verdict,
+    config: TeachConfig,
+) -> dict[str, Any]:
+    fitting, notes = learning.fitting, learning.notes
+    n_all = sum(p.numel() for p in fitting.model.parameters())
+    return {
+        "gate": verdict.as_dict(),
+        "images": [image.name for image in taught],
+        "objects": sum(image.n_objects for image in taught),
+        "refuted": sum(image.n_refuted for image in taught),
+        "held_out_objects": sum(image.n_objects for image in held_out),
+        "mode": config.chosen_mode(sum(image.n_objects for image in taught)),
+        "settings": as_dict(config),
+        "steps": learning.step,
+        "seconds_per_step": round(notes.trained_s / max(learning.step, 1), 4),
+        "minutes": round(notes.worked_s / 60, 2),
+        "trainable_weights": fitting.n_trainable,
+        "weights": n_all,
+        "losses": _thinned(notes.losses),
+        "checks": notes.checks,
+    }
+
+
+def _thinned(curve: list[tuple[int, float]], most: int = 200) -> list[tuple[int, float]]:
+    step = max(1, len(curve) // most)
+    return curve[::step]
+
+
+def _typical(taught: Sequence[TaughtImage]) -> float | None:
+    typical = typical_diameter_px(taught)
+    return None if typical is None else round(typical, 2)
+
+
+def _finished(folder: Path, key: str, overwrite: bool) -> TeachResult | None:
+    """Return what this very teaching made before a crash kept it from telling.
+
+    Raises
+    ------
+    OutputError
+        If another adapter has the name.
+    """
+    if (folder / MANIFEST_FILE).exists() and not overwrite:
+        figures = read_adapter_manifest(folder).provenance
+        if figures.get(KEY) == key:
+            gate = figures["gate"]
+            return TeachResult(folder, gate["promoted"], gate["reason"], figures)
+        raise OutputError(
+            expected="a name that no adapter has yet",
+            got=f"{folder.name!r}, which is on the shelf",
+            remedy="Choose another name, or ask to overwrite it.",
+        )
+    return None

@@ -1,0 +1,305 @@
+"""The training within a teaching: crops of what is known, checks on the way, the best state."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+
+from dinomask.adapt.taught import typical_diameter_px
+from dinomask.config import as_dict
+from dinomask.errors import ModelError, OutputError
+from dinomask.nets.adapters import learned_tensors
+from dinomask.nets.zoo import load_model, write_atomically
+from dinomask.run.predictor import choose_device
+from dinomask.train.balance import balancer_of
+from dinomask.train.crops import CropStream, collate
+from dinomask.train.fit import prepare_fit
+from dinomask.train.processes import Processes
+from dinomask.train.schedule import fraction_done
+from dinomask.train.speed import autocast, prepare_speed
+from dinomask.train.state import STATE_FILE, TrainingState
+from dinomask.train.step import Stepper
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from dinomask.adapt.clock import WorkClock
+    from dinomask.adapt.taught import TaughtImage
+    from dinomask.config import TeachConfig
+    from dinomask.train.fit import Fitting
+
+NOTES_FILE = "teaching.json"
+BEST_FILE = "best.safetensors"
+
+SAVE_EVERY_S = 30.0
+
+POOL = 192
+"""Crops whose backbone features are kept, where the backbone doesn't learn."""
+
+
+@dataclasses.dataclass
+class Notes:
+    """What a teaching remembers beside weights.
+
+    Attributes
+    ----------
+    key : hash of images, settings and base
+    worked_s, trained_s : seconds of all work, and of the training in it
+    train_budget_s : for the training; 0 before it is known
+    checks : step and quality on held-out objects, of each check
+    best : highest quality so far
+    """
+
+    key: str
+    worked_s: float = 0.0
+    trained_s: float = 0.0
+    train_budget_s: float = 0.0
+    checks: list[tuple[int, float]] = dataclasses.field(default_factory=list)
+    losses: list[tuple[int, float]] = dataclasses.field(default_factory=list)
+    best: float = -1.0
+
+
+class Learning:
+    """One training that can be stopped and goes on; made by `begin`.
+
+    Attributes
+    ----------
+    fitting : what of the model learns
+    notes : what is remembered
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        config: TeachConfig,
+        fitting: Fitting,
+        stepper: Stepper,
+        base_state: dict[str, Tensor],
+        notes: Notes,
+    ) -> None:
+        self.out = out
+        self.config = config
+        self.fitting = fitting
+        self.stepper = stepper
+        self.notes = notes
+        self._base_state = base_state
+        self._cache: dict[int, list[Tensor]] = {}
+        self._saved = time.monotonic()
+
+    @staticmethod
+    def begin(
+        taught: Sequence[TaughtImage], out: Path, config: TeachConfig, n_objects: int
+    ) -> Learning:
+        """Prepare a training, or take up the one in a folder.
+
+        Parameters
+        ----------
+        taught : what is learned from; without what is held out
+        out : folder of its state
+        config : settings
+        n_objects : known in all, by which the mode may be chosen
+
+        Raises
+        ------
+        OutputError
+            If the folder holds another teaching.
+        """
+        model, manifest = load_model(config.model)
+        base_state = {k: v.clone() for k, v in model.state_dict().items()}
+        key = teaching_key(taught, config, manifest.weights_sha256)
+        notes = _read_notes(out, key)
+        device = choose_device(config.device)
+        training = config.training(config.chosen_mode(n_objects), config.minutes)
+        torch.manual_seed(training.seed)
+        prepare_speed(model.train(), training, device)
+        fitting = prepare_fit(model, training.fit)
+        balancer = balancer_of(training.balance, model.loss_names, model)
+        groups = fitting.parameter_groups(training.learning_rate, training.weight_decay)
+        state = TrainingState(model, {}, torch.optim.AdamW(groups), balancer)
+        if notes.trained_s and (out / STATE_FILE).exists():
+            state.read(out / STATE_FILE)
+        else:
+            notes = Notes(key)
+            state.average = {k: v.clone() for k, v in model.state_dict().items()}
+        state.to(device)
+        typical = typical_diameter_px(taught)
+        data = CropStream(
+            [image.name for image in taught],
+            [image.annotated(typical) for image in taught],
+            [np.sqrt(image.n_objects + image.n_refuted + 1.0) for image in taught],
+            training,
+            model.config.target_diameter_px,
+            model.config.class_names,
+        )
+        stepper = Stepper(state, fitting, data, training, device, Processes())
+        return Learning(out, config, fitting, stepper, base_state, notes)
+
+    @property
+    def step(self) -> int:
+        """Steps done."""
+        return self.stepper.state.step
+
+    def run(
+        self,
+        quality: Callable[[dict[str, Tensor]], float],
+        clock: WorkClock,
+        check_s: float,
+        reserve_s: float,
+    ) -> None:
+        """Train until the time or the steps are used up, and look how it does in between.
+
+        Parameters
+        ----------
+        quality : of what was learned, on held-out objects
+        clock : tells listeners
+        check_s : what such a look takes
+        reserve_s : time that must be left at the end
+        """
+        notes, config = self.notes, self.config
+        if not notes.train_budget_s:
+            spare = clock.left_s - config.checks * check_s - reserve_s
+            notes.train_budget_s = max(spare, 0.3 * clock.budget_s)
+        training = dataclasses.replace(
+            self.stepper.config, minutes=notes.train_budget_s / 60, workers=0
+        )
+        self.stepper.config = training
+        try:
+            while (done := fraction_done(training, self.step, notes.trained_s)) < 1:
+                self._one_step(done, clock)
+                done = fraction_done(training, self.step, notes.trained_s)
+                if done >= (len(notes.checks) + 1) / config.checks:
+                    self._check(quality, clock)
+                if time.monotonic() - self._saved > SAVE_EVERY_S:
+                    self.save(clock)
+        except BaseException:
+            self.save(clock)
+            raise
+        if not notes.checks:
+            self._check(quality, clock)
+
+    def best_tensors(self) -> dict[str, Tensor]:
+        """Return what the best state had learned, as in an adapter.
+
+        Raises
+        ------
+        ModelError
+            If its file is gone or damaged.
+        """
+        path = self.out / BEST_FILE
+        try:
+            return load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise ModelError(
+                expected="the best state of this teaching",
+                got=f"{path}: {error}",
+                remedy="Start the teaching again in another folder.",
+            ) from error
+
+    def learned(self) -> dict[str, Tensor]:
+        """Return what the averaged weights have learned so far."""
+        return learned_tensors(self.stepper.state.average, self._base_state)
+
+    def save(self, clock: WorkClock) -> None:
+        """Write everything that going on needs."""
+        self._saved = time.monotonic()
+        self.notes.worked_s = clock.worked_s
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(
+                expected=f"to write into {self.out}",
+                got=error.strerror or str(error),
+                remedy="Free some space or choose a folder you may write to.",
+            ) from error
+        self.stepper.state.write(self.out / STATE_FILE)
+        text = json.dumps(dataclasses.asdict(self.notes))
+        write_atomically(self.out / NOTES_FILE, text.encode())
+
+    def forget(self) -> None:
+        """Delete the state, once the adapter is kept elsewhere."""
+        for name in (NOTES_FILE, STATE_FILE, BEST_FILE):
+            (self.out / name).unlink(missing_ok=True)
+
+    def _one_step(self, done: float, clock: WorkClock) -> None:
+        started = clock.worked_s
+        stepper = self.stepper
+        numbers = list(stepper.crop_numbers())
+        maps = None
+        if self.fitting.config.mode == "frozen":
+            numbers = [i % POOL for i in numbers]
+            maps = self._maps(numbers)
+        batch = collate([stepper.data[i] for i in numbers])
+        losses = stepper.losses(batch, done, maps)
+        stepper.update(losses["total"], done)
+        loss = float(losses["total"].detach())
+        self.notes.losses.append((self.step, round(loss, 4)))
+        self.notes.trained_s += clock.worked_s - started
+        clock.tell("train", self.step, loss)
+
+    def _maps(self, numbers: list[int]) -> list[Tensor]:
+        """Return the frozen backbone's maps of crops, computed once a crop."""
+        stepper = self.stepper
+        for i in numbers:
+            if i not in self._cache:
+                tile = collate([stepper.data[i]])[0].to(stepper.device)
+                with torch.no_grad(), autocast(stepper.config, stepper.device):
+                    maps = self.fitting.model.backbone_maps(tile)
+                self._cache[i] = [m.to(torch.bfloat16) for m in maps]
+        rows = [self._cache[i] for i in numbers]
+        return [torch.cat(level).float() for level in zip(*rows, strict=True)]
+
+    def _check(self, quality: Callable[[dict[str, Tensor]], float], clock: WorkClock) -> None:
+        tensors = self.learned()
+        value = quality(tensors)
+        self.notes.checks.append((self.step, value))
+        # of equals the later one has seen more
+        if value >= self.notes.best:
+            self.notes.best = value
+            payload = save({k: v.contiguous() for k, v in tensors.items()})
+            self.out.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.out / BEST_FILE, payload)
+        self.save(clock)
+        clock.tell("train", self.step, held_out=value)
+
+
+def teaching_key(taught: Sequence[TaughtImage], config: TeachConfig, base_sha256: str) -> str:
+    """Return a hash of all that decides a teaching."""
+    digest = hashlib.sha256(json.dumps([as_dict(config), base_sha256], sort_keys=True).encode())
+    for image in taught:
+        for array in (image.image_cyx, image.labels_yx):
+            digest.update(str((array.shape, array.dtype)).encode())
+            digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def _read_notes(out: Path, key: str) -> Notes:
+    path = out / NOTES_FILE
+    if not path.exists():
+        return Notes(key)
+    try:
+        raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        notes = Notes(**raw)
+    except (OSError, ValueError, TypeError) as error:
+        raise ModelError(
+            expected="the notes of a teaching",
+            got=f"{path}: {error}",
+            remedy="Start the teaching again in another folder.",
+        ) from error
+    if notes.key != key:
+        raise OutputError(
+            expected=f"the teaching that was begun in {out}, with the same images and settings",
+            got="other ones",
+            remedy="Choose another folder, or delete this one to forget that teaching.",
+        )
+    return notes

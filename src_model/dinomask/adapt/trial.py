@@ -1,0 +1,216 @@
+"""How well a model does on what is known of images: quick, and the same for every model.
+
+Windows around what is known are cut and scaled once; every model sees the same ones.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dinomask.config import PATCH_PX, DetectConfig, NormaliseConfig
+from dinomask.image.resample import PAD_VALUE, clip_window, resample_window, scaled_length
+from dinomask.instances import REFUTED, UNSUPERVISED, paste_probability
+from dinomask.measure.matching import TAUS, match
+from dinomask.train.evaluate import leave_out_unsupervised
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from dinomask.adapt.taught import TaughtImage
+    from dinomask.instances import Array, Instances
+    from dinomask.run.predictor import Predictor
+
+CORE_PX = 224
+MARGIN_PX = 56
+"""Windows are cores with a margin of context, in model pixels."""
+
+FLOOR = 0.15
+"""Objects with lower scores are never looked at."""
+
+HALF = TAUS.index(0.5)
+
+THRESHOLDS = tuple(round(0.2 + 0.05 * i, 2) for i in range(10))
+"""Score thresholds that are compared."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Scene:
+    """A window of an image at the model's scale.
+
+    Attributes
+    ----------
+    tile_cyx : shape (3, H, W), float32, normalised
+    labels_yx : shape (H, W); -1 unknown, and so is everything beyond the core
+    """
+
+    tile_cyx: Array
+    labels_yx: Array
+
+
+@dataclasses.dataclass(frozen=True)
+class TrialScores:
+    """A model's quality, over all scenes together.
+
+    Attributes
+    ----------
+    ap : shape (T, 10); TP / (TP + FP + FN) at each score threshold and IoU of `TAUS`
+    thresholds : T score thresholds
+    n_objects : true ones
+    """
+
+    ap: Array
+    thresholds: tuple[float, ...]
+    n_objects: int
+
+    def at(self, threshold: float) -> Array:
+        """Return the APs, shape (10,), at the nearest score threshold."""
+        row = int(np.abs(np.array(self.thresholds) - threshold).argmin())
+        chosen: Array = self.ap[row]
+        return chosen
+
+    def best_threshold(self, usual: float) -> float:
+        """Return the threshold nearest to the usual one that is about as good as the best.
+
+        Good is a high AP at IoU 0.5, neighbours averaged in. About as good is within half a
+        standard error, √(p (1 − p) / n), of the best: 25 objects can't tell 0.35 from 0.45,
+        and a threshold that is too high loses objects for good.
+        """
+        padded = np.pad(self.ap[:, HALF], 1, mode="edge")
+        smooth = (padded[:-2] + 2 * padded[1:-1] + padded[2:]) / 4
+        best = float(smooth.max())
+        error = math.sqrt(max(best * (1 - best), 0.01) / max(self.n_objects, 1))
+        good = np.flatnonzero(smooth >= best - error / 2)
+        away = np.abs(np.array(self.thresholds) - usual)
+        chosen = int(good[away[good].argmin()])
+        return usual if away[chosen] < 0.026 else self.thresholds[chosen]
+
+
+def cut_scenes(
+    images: Sequence[TaughtImage],
+    target_px: float,
+    typical_px: float | None,
+    most: int = 16,
+    seed: int = 0,
+) -> list[Scene]:
+    """Cut windows around what is known, scaled so that objects have the target diameter.
+
+    Parameters
+    ----------
+    images : what is known
+    target_px : the model's target diameter
+    typical_px : diameter of objects where an image has too few to tell
+    most : scenes at most, drawn at random if there were more
+    """
+    scenes = []
+    for image in images:
+        annotated = image.annotated(typical_px)
+        scale = target_px / (annotated.diameter_px or typical_px or target_px)
+        config = NormaliseConfig()
+        pixels = annotated.normaliser(config.low_pct, config.high_pct).apply(image.image_cyx)
+        scenes += [
+            _cut(pixels, image.labels_yx, scale, core) for core in _cores(image.labels_yx, scale)
+        ]
+    scenes = [scene for scene in scenes if (scene.labels_yx != UNSUPERVISED).any()]
+    if len(scenes) > most:
+        chosen = np.random.default_rng(seed).choice(len(scenes), most, replace=False)
+        scenes = [scenes[i] for i in np.sort(chosen)]
+    return scenes
+
+
+def _cores(labels_yx: Array, scale: float) -> list[tuple[int, int, int, int]]:
+    """Cover what is known with cores, in scaled pixels."""
+    rows, cols = (np.flatnonzero((labels_yx != UNSUPERVISED).any(axis=a)) for a in (1, 0))
+    if not len(rows):
+        return []
+    spans = []
+    for known, n in ((rows, labels_yx.shape[0]), (cols, labels_yx.shape[1])):
+        low = math.floor(known[0] * scale)
+        high = min(math.ceil((known[-1] + 1) * scale), scaled_length(n, scale))
+        parts = max(1, math.ceil((high - low) / CORE_PX))
+        edges = np.linspace(low, max(high, low + 1), parts + 1).round().astype(int)
+        spans.append(list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)))
+    return [(y0, x0, y1, x1) for y0, y1 in spans[0] for x0, x1 in spans[1]]
+
+
+def _cut(pixels: Array, labels_yx: Array, scale: float, core: tuple[int, int, int, int]) -> Scene:
+    shape = (labels_yx.shape[0], labels_yx.shape[1])
+    sides = [
+        math.ceil((core[i + 2] - core[i] + 2 * MARGIN_PX) / PATCH_PX) * PATCH_PX for i in (0, 1)
+    ]
+    top, left = core[0] - MARGIN_PX, core[1] - MARGIN_PX
+    window = (top, left, top + sides[0], left + sides[1])
+    tile = np.full((3, *sides), PAD_VALUE, np.float32)
+    truth = np.full(sides, UNSUPERVISED, np.int32)
+    inner = clip_window(window, (scaled_length(shape[0], scale), scaled_length(shape[1], scale)))
+    here = np.s_[inner[0] - top : inner[2] - top, inner[1] - left : inner[3] - left]
+    tile[(slice(None), *here)] = resample_window(pixels, (0, 0), shape, (scale, scale), inner)
+    y, x = (
+        np.clip(((np.arange(inner[i], inner[i + 2]) + 0.5) / scale).astype(int), 0, shape[i] - 1)
+        for i in (0, 1)
+    )
+    shown = labels_yx[y[:, None], x[None, :]]
+    truth[here] = np.where(shown == REFUTED, 0, shown)
+    _forget_beyond(truth, (core[0] - top, core[1] - left, core[2] - top, core[3] - left))
+    return Scene(tile, truth)
+
+
+def _forget_beyond(truth: Array, core: tuple[int, int, int, int]) -> None:
+    """Make everything unknown that another scene judges: ground and objects beyond the core."""
+    inside = np.zeros(truth.shape, bool)
+    inside[core[0] : core[2], core[1] : core[3]] = True
+    areas = np.bincount(truth[truth > 0], minlength=1)
+    own = np.bincount(truth[inside & (truth > 0)], minlength=len(areas))
+    # an object belongs to the core that shows most of it; it is then known as a whole
+    belongs = np.append(2 * own > areas, False)
+    kept = np.where(truth > 0, belongs[np.maximum(truth, 0)], inside)
+    truth[~kept] = UNSUPERVISED
+
+
+def score_scenes(
+    predictor: Predictor,
+    scenes: Sequence[Scene],
+    thresholds: Sequence[float] = THRESHOLDS,
+    tick: Callable[[], object] | None = None,
+) -> TrialScores:
+    """Measure a model.
+
+    Parameters
+    ----------
+    predictor : the model
+    scenes : from `cut_scenes`
+    thresholds : score thresholds
+    tick : called after each scene; may raise to cancel
+    """
+    counts = np.zeros((len(thresholds), len(TAUS), 3))
+    config = DetectConfig(score_threshold=FLOOR)
+    n_objects = 0
+    for scene in scenes:
+        found = predictor.detect(scene.tile_cyx, config)
+        n_objects += len(np.unique(scene.labels_yx[scene.labels_yx > 0]))
+        for t, threshold in enumerate(thresholds):
+            drawn = draw(found.take(found.scores >= threshold), scene.labels_yx.shape)
+            matching = match(*leave_out_unsupervised(scene.labels_yx, drawn))
+            for i, tau in enumerate(TAUS):
+                count = matching.counts(tau)
+                counts[t, i] += count.tp, count.fp, count.fn
+        if tick:
+            tick()
+    total = counts.sum(axis=2)
+    # nothing to find and nothing found is right
+    ap = np.divide(counts[..., 0], total, out=np.ones_like(total), where=total > 0)
+    return TrialScores(ap, tuple(thresholds), n_objects)
+
+
+def draw(found: Instances, shape_yx: tuple[int, ...]) -> Array:
+    """Draw instances into a label image; where two meet the surer one wins."""
+    labels = np.zeros(shape_yx, np.int32)
+    for i in np.argsort(found.scores, kind="stable"):
+        window = (0, 0, shape_yx[0], shape_yx[1])
+        probability, (y, x) = paste_probability(found.masks[i], found.boxes_yxyx_px[i], window)
+        here = labels[y : y + probability.shape[0], x : x + probability.shape[1]]
+        here[probability >= 0.5] = i + 1
+    return labels
