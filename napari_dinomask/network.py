@@ -10,9 +10,12 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dinomask.errors import InputError
+from dinomask.nets.adapter_manifest import find_adapter, read_adapter_manifest
 from dinomask.nets.catalogue import find_model, read_manifest
 
 if TYPE_CHECKING:
+    from dinomask.adapt.prompt import Prompter
     from dinomask.config import SegmentConfig
     from dinomask.image.source import Image
     from dinomask.run.predictor import Predictor
@@ -29,6 +32,7 @@ class Network:
     def __init__(self) -> None:
         self.turn = threading.Lock()
         """To be held by the one thread that uses the network."""
+        self._loading = threading.Lock()
         self._key: tuple[str, ...] = ()
         self._predictor: Predictor | None = None
 
@@ -43,13 +47,17 @@ class Network:
         _keep_triton_from_mesa()
         from dinomask.run.predictor import Predictor
 
-        folder = find_model(config.model)
-        key = (str(folder), read_manifest(folder).weights_sha256, config.device)
-        if self._predictor is None or key != self._key:
-            # two models at once may not fit into memory
-            self._predictor = None
-            self._predictor, self._key = Predictor.load(config), key
-        return self._predictor
+        with self._loading:
+            folder = find_model(config.model)
+            key = (str(folder), read_manifest(folder).weights_sha256, config.device)
+            if config.adapter is not None:
+                adapter = find_adapter(config.adapter)
+                key += (str(adapter), read_adapter_manifest(adapter).tensors_sha256)
+            if self._predictor is None or key != self._key:
+                # two models at once may not fit into memory
+                self._predictor = None
+                self._predictor, self._key = Predictor.load(config), key
+            return self._predictor
 
     def segment(
         self, image: Image, request: RunRequest, on_progress: OnProgress, on_tile: OnTile
@@ -69,6 +77,39 @@ class Network:
             first_yxyx_px=request.first_yxyx_px,
             on_tile=on_tile,
         )
+
+    def prompter(self, image: Image, config: SegmentConfig, diameter_px: float | None) -> Prompter:
+        """Return what answers clicks on an image, with the model of the settings.
+
+        Parameters
+        ----------
+        image : which the clicks are on
+        config : model, normalisation and tiles
+        diameter_px : of the objects, in image pixels; None estimates it
+
+        Raises
+        ------
+        ModelError
+            If the model can't be loaded.
+        InputError
+            If the image can't be read, or shows nothing to estimate the size from.
+        """
+        predictor = self.load(config)
+        from dinomask.adapt.prompt import Prompter
+        from dinomask.image.normalise import fit_normaliser
+        from dinomask.run.size import estimate_diameter
+
+        normaliser = fit_normaliser(image, config.normalise)
+        if diameter_px is None:
+            diameter_px = estimate_diameter(image, normaliser, predictor).diameter_px
+        if diameter_px is None:
+            raise InputError(
+                expected="objects whose size can be estimated",
+                got="an image in which the model sees none",
+                remedy="Paint a few cells, or segment with their size given, and begin again.",
+            )
+        scale = predictor.target_diameter_px / diameter_px
+        return Prompter(predictor, image, normaliser, scale, config.tiles)
 
 
 def _keep_triton_from_mesa() -> None:

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 import docstring_parser
 import numpy as np
 
-from dinomask.config import DetectConfig, SegmentConfig, TileConfig
+from dinomask.config import DetectConfig, NormaliseConfig, SegmentConfig, TileConfig
 from dinomask.errors import OutputError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Literal
 
     import numpy.typing as npt
@@ -81,6 +82,9 @@ class SegmentIntent:
     model: str = SegmentConfig.model
     """Name of the model."""
 
+    adapter: str | None = SegmentConfig.adapter
+    """Name of the adapter on it; None for the bare checkpoint."""
+
     diameter_px: float | Literal["auto"] = SegmentConfig.diameter_px
     """Object size in pixels of the image; auto to estimate it."""
 
@@ -106,12 +110,34 @@ class SegmentIntent:
         """
         return SegmentConfig(
             model=self.model,
+            adapter=self.adapter,
             diameter_px=self.diameter_px,
             channels=self.channels,
             device=self.device,
             tiles=TileConfig(tile_px=self.tile_px),
             detect=DetectConfig(score_threshold=self.score_threshold),
         )
+
+
+def config_of(report: Mapping[str, Any], facts: LayerFacts) -> SegmentConfig:
+    """Return the settings that labels were made with, from the report of their run.
+
+    Parameters
+    ----------
+    report : of a run; empty for labels from elsewhere
+    facts : about the image, for what the report doesn't say
+    """
+    settings = report.get("settings", {})
+    tiles = settings.get("tiles", {})
+    channels = (facts.shown_channel,) if facts.n_channels > 1 else SegmentConfig.channels
+    return SegmentConfig(
+        model=settings.get("model", SegmentConfig.model),
+        adapter=settings.get("adapter", SegmentConfig.adapter),
+        channels=tuple(settings.get("channels", channels)),
+        device=settings.get("device", SegmentConfig.device),
+        tiles=TileConfig(tile_px=tiles.get("tile_px", TileConfig.tile_px)),
+        normalise=NormaliseConfig(**settings.get("normalise", {})),
+    )
 
 
 @dataclasses.dataclass(frozen=True)

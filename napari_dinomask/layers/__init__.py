@@ -6,12 +6,26 @@ from napari_dinomask.layers.cell import (
     start_drawing,
     stop_drawing,
 )
+from napari_dinomask.layers.corrected import (
+    CorrectedLayer,
+    add_empty,
+    correctable,
+    made_by,
+)
+from napari_dinomask.layers.hand import Hand, Stroke
 from napari_dinomask.layers.images import (
     PlaneView,
     facts_of,
     image_layers,
     open_layer,
     view_of,
+)
+from napari_dinomask.layers.pen import (
+    PEN_COLOUR,
+    PEN_SUFFIX,
+    REGION_COLOUR,
+    REGION_SUFFIX,
+    Lines,
 )
 from napari_dinomask.layers.place import look_at, visible_window
 from napari_dinomask.layers.region import EDIT_SUFFIX, RegionLayer
@@ -28,17 +42,28 @@ from napari_dinomask.layers.results import (
 __all__ = [
     "CELL_LAYER",
     "EDIT_SUFFIX",
+    "PEN_COLOUR",
+    "PEN_SUFFIX",
     "PREVIEW_SUFFIX",
+    "REGION_COLOUR",
+    "REGION_SUFFIX",
     "RESULT_SUFFIX",
+    "CorrectedLayer",
+    "Hand",
+    "Lines",
     "PlaneView",
     "PreviewLayer",
     "RegionLayer",
+    "Stroke",
+    "add_empty",
     "add_result",
     "add_saved",
+    "correctable",
     "drawn_diameter_px",
     "facts_of",
     "image_layers",
     "look_at",
+    "made_by",
     "open_layer",
     "saved_layers",
     "saved_path",

@@ -74,7 +74,7 @@ def view_of(layer: ImageLayer, dims: Dims) -> PlaneView:
             remedy="Choose another order of the axes below the canvas.",
         )
     names = _name_axes(layer, rows, columns)
-    position = layer.world_to_data(_world_point(layer, dims))
+    position = layer.world_to_data(world_point(layer, dims))
     index = [0 if i in (rows, columns) else round(float(position[i])) for i in range(layer.ndim)]
     for name, i, size in zip(names, index, shape, strict=True):
         if not 0 <= i < size:
@@ -156,7 +156,7 @@ def _name_axes(layer: ImageLayer, rows: int, columns: int) -> str:
     return "".join(names)
 
 
-def _world_point(layer: Layer, dims: Dims) -> Array:
+def world_point(layer: Layer, dims: Dims) -> Array:
     """Return where the viewer stands, in the layer's own units."""
     point = np.array(dims.point[-layer.ndim :], float)
     units = (dims.units or ())[-layer.ndim :]

@@ -64,7 +64,7 @@ class RegionLayer:
         self._overview = overview
         self._on_changed = on_changed
         self._displayed = displayed
-        self.window_yxyx_px = _middle(window, LARGEST_EDIT_PX)
+        self.window_yxyx_px = cut_middle(window, LARGEST_EDIT_PX)
         self.is_whole_view = self.window_yxyx_px == window
         self._pyramid = LabelPyramid.open(path, writable=True)
         self._region = Region(self._pyramid, self.window_yxyx_px)
@@ -149,7 +149,7 @@ class RegionLayer:
         self._on_changed()
 
 
-def _middle(window_yxyx_px: Box, longest_px: int) -> Box:
+def cut_middle(window_yxyx_px: Box, longest_px: int) -> Box:
     """Cut a window down to its middle where it is too large."""
     y0, x0, y1, x1 = window_yxyx_px
     height, width = min(y1 - y0, longest_px), min(x1 - x0, longest_px)

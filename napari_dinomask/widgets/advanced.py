@@ -14,7 +14,6 @@ from napari_dinomask.session import describe_field
 if TYPE_CHECKING:
     from typing import Literal
 
-    from dinomask.nets.catalogue import Manifest
 
 _TILES = (8, 80)
 
@@ -76,10 +75,10 @@ class AdvancedForm(QCollapsible):
         """Where the network runs."""
         return typing.cast("Literal['auto', 'cpu', 'cuda']", self.device_combo.currentText())
 
-    def show_model(self, manifest: Manifest) -> None:
+    def show_threshold(self, score_threshold: float) -> None:
         """Show the model's own threshold until the user sets another."""
         if not self.own_threshold.isChecked():
-            self.threshold.setValue(manifest.score_threshold)
+            self.threshold.setValue(score_threshold)
 
     def _snap_tile(self) -> None:
         self.tile.setValue(round(self.tile.value() / PATCH_PX) * PATCH_PX)

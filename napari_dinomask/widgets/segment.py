@@ -10,7 +10,6 @@ from qtpy.QtWidgets import QComboBox, QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from dinomask.config import SegmentConfig
 from dinomask.errors import DinomaskError
-from dinomask.nets.catalogue import list_models, read_manifest
 from napari_dinomask.layers import facts_of, view_of
 from napari_dinomask.session import RunRequest, SegmentIntent, describe_field
 from napari_dinomask.widgets.advanced import AdvancedForm
@@ -18,6 +17,7 @@ from napari_dinomask.widgets.cell_pen import CellPen
 from napari_dinomask.widgets.edit_box import EditBox
 from napari_dinomask.widgets.layer_combo import LayerCombo
 from napari_dinomask.widgets.look import caption, hint, tell
+from napari_dinomask.widgets.model_combo import ModelCombo
 from napari_dinomask.widgets.output import OutputField
 from napari_dinomask.widgets.run_box import RunBox
 from napari_dinomask.widgets.runner import Runner, Target
@@ -27,7 +27,6 @@ from napari_dinomask.wording import say_error, say_layer, say_model
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-    from dinomask.nets.catalogue import Manifest
     from napari_dinomask.jobs import SegmentJob
     from napari_dinomask.session import LayerFacts
 
@@ -46,12 +45,11 @@ class SegmentPanel(QScrollArea):
     def __init__(self, napari_viewer: ViewerModel) -> None:
         super().__init__()
         self.viewer = napari_viewer
-        self._manifests: dict[str, Manifest] = {}
         self.layer_combo = LayerCombo(napari_viewer)
         self.layer_hint = hint()
         self.channel_caption = caption("Channel")
         self.channel_combo = QComboBox()
-        self.model_combo = QComboBox()
+        self.model_combo = ModelCombo()
         self.model_hint = hint()
         self.size_chooser = SizeChooser()
         self.output = OutputField()
@@ -62,7 +60,7 @@ class SegmentPanel(QScrollArea):
         self.pen = CellPen(napari_viewer, lambda: self.layer_combo.layer)
         self._arrange()
         self._connect()
-        self._fill_models()
+        self.model_combo.refresh()
         self._show_layer()
 
     def _arrange(self) -> None:
@@ -99,7 +97,10 @@ class SegmentPanel(QScrollArea):
         self.layer_combo.layer_changed.connect(self._show_layer)
         self.viewer.dims.events.current_step.connect(self._show_layer)
         self.viewer.dims.events.order.connect(self._show_layer)
-        self.model_combo.currentTextChanged.connect(self._show_model)
+        self.model_combo.chosen.connect(self._show_model)
+        self.model_combo.failed.connect(
+            lambda error: self.run_box.add_message("warning", say_error(error))
+        )
         self.model_combo.setToolTip(describe_field(SegmentConfig, "model"))
         self.channel_combo.setToolTip(describe_field(SegmentConfig, "channels"))
         self.size_chooser.draw_toggled.connect(self.pen.set_in_hand)
@@ -116,19 +117,12 @@ class SegmentPanel(QScrollArea):
         self.edit_box.failed.connect(lambda text: self.run_box.add_message("error", text))
         QShortcut(QKeySequence("Ctrl+Return"), self, self.run_box.start.click)
 
-    def _fill_models(self) -> None:
-        for name, folder in list_models().items():
-            try:
-                self._manifests[name] = read_manifest(folder)
-            except DinomaskError as error:
-                self.run_box.add_message("warning", say_error(error))
-        self.model_combo.addItems(list(self._manifests))
-        self.model_combo.setCurrentText(SegmentConfig.model)
-
-    def _show_model(self, name: str) -> None:
-        manifest = self._manifests[name]
+    def _show_model(self) -> None:
+        manifest, threshold = self.model_combo.manifest, self.model_combo.score_threshold
+        if manifest is None or threshold is None:
+            return
         tell(self.model_hint, say_model(manifest))
-        self.advanced.show_model(manifest)
+        self.advanced.show_threshold(threshold)
 
     def _show_layer(self, event: Any = None) -> None:
         """Show what of the chosen layer will be segmented."""
@@ -165,7 +159,8 @@ class SegmentPanel(QScrollArea):
     def intent(self, facts: LayerFacts) -> SegmentIntent:
         """Read the form."""
         return SegmentIntent(
-            model=self.model_combo.currentText() or SegmentConfig.model,
+            model=self.model_combo.model,
+            adapter=self.model_combo.adapter,
             diameter_px=self.size_chooser.diameter_px,
             channels=self._channels(facts),
             score_threshold=self.advanced.score_threshold,
