@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer
 
-    from dinomask.adapt.compare import Changes
     from dinomask.image.source import Image
+    from dinomask.measure.changes import Changes
     from napari_dinomask.corrections import Review
     from napari_dinomask.jobs import Outcome
     from napari_dinomask.layers import PlaneView
@@ -200,7 +200,7 @@ class Comparison(QObject):
         worker.start()
 
     def _compare(self) -> Compared:
-        from dinomask.adapt.compare import compare
+        from dinomask.measure.changes import compare
 
         before_yx, after_yx = self._labels
         return Compared(self._field, before_yx, after_yx, compare(before_yx, after_yx))

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from napari.components import ViewerModel
 
-    from dinomask.adapt.compare import Change
+    from dinomask.measure.changes import Change
     from napari_dinomask.comparison import Compared
 
 _LISTED = 500

@@ -17,13 +17,13 @@ from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QApplication, QMessageBox
 
 from dinomask.adapt import corrections as plan
-from dinomask.adapt.compare import compare
 from dinomask.adapt.corrections import Reviewed
 from dinomask.adapt.job import TeachJob, list_jobs
 from dinomask.adapt.journal import Journal
 from dinomask.adapt.label_store import ArrayStore
 from dinomask.config import FitConfig, SegmentConfig, TeachConfig
 from dinomask.image.source import open_image
+from dinomask.measure.changes import compare
 from dinomask.nets.adapter_manifest import AdapterManifest
 from napari_dinomask.comparison import Compared, choose_field
 from napari_dinomask.corrections import Review, closed, opened

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from dinomask.adapt.compare import Change, compare
 from dinomask.errors import DataError
+from dinomask.measure.changes import Change, compare
 from dinomask.measure.overlaps import match
 
 
