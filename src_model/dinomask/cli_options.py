@@ -20,6 +20,7 @@ from dinomask.config import (
     FitConfig,
     LoraSettings,
     ModelConfig,
+    NetworkShape,
     NormaliseConfig,
     PlanesConfig,
     SearchSpace,
@@ -64,6 +65,9 @@ for _config, _heading in NESTED.items():
         # what is on by default can be turned off
         negative=None if _config is TileConfig else (),
     )(_config)
+
+# what compression did to a network is no setting of a training
+Parameter(parse=False)(NetworkShape)
 
 SEGMENT_DEFAULTS = SegmentConfig()
 ENGINE_DEFAULTS = EngineConfig()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dinomask.adapt.trial import HALF, TrialScores, score_scenes
 from dinomask.nets.adapters import WEIGHT, merge_tensors, rounded
-from dinomask.nets.precision import uses_bf16
+from dinomask.nets.precision import choose_dtype
 from dinomask.nets.zoo import load_model
 from dinomask.run.predictor import Predictor, choose_device
 
@@ -145,7 +145,7 @@ class Judge:
         if fit is not None and tensors is not None:
             model = merge_tensors(model, fit, rounded(tensors)).eval()
         device = choose_device(self.config.device)
-        predictor = Predictor(model.to(device), manifest, device, uses_bf16("auto", device))
+        predictor = Predictor(model.to(device), manifest, device, choose_dtype("auto", device))
         return score_scenes(predictor, scenes, tick=lambda: self._clock.tell(phase, step))
 
 

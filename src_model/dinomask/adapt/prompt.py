@@ -250,13 +250,9 @@ class Prompter:
         tiles = torch.from_numpy(tile[None]).to(
             self.predictor.device, memory_format=torch.channels_last
         )
-        with self._autocast():
+        with self.predictor.autocast():
             pyramid = self.predictor.model.features(tiles)
             return _Features(pyramid, self.predictor.model.dense(pyramid), window[:2])
-
-    def _autocast(self) -> torch.autocast:
-        device = self.predictor.device.type
-        return torch.autocast(device, torch.bfloat16, enabled=self.predictor.bf16)
 
     @torch.inference_mode()
     def _draw(
@@ -267,7 +263,7 @@ class Prompter:
         labels: ReadLabels | None,
     ) -> list[tuple[float, Proposal]]:
         """Draw the masks of candidates, with how well each answers the click."""
-        with self._lock, self._autocast():
+        with self._lock, self.predictor.autocast():
             rois, logits, iou = self.predictor.model.masks(features.pyramid, [found.boxes_yxyx_px])
         quality = iou.gather(1, found.classes[:, None])[:, 0].clamp(0, 1)
         scores = (found.scores * quality).float().cpu().numpy()

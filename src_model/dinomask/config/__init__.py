@@ -9,6 +9,19 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from dinomask.config.compress import (
+    BlockPruneSettings,
+    CompressConfig,
+    DistilSettings,
+    HeadPruneSettings,
+    LoraSparsifySettings,
+    MlpPruneSettings,
+    ShareSettings,
+    SparsifySettings,
+    SvdSettings,
+    TokenMergeSettings,
+    WindowSettings,
+)
 from dinomask.config.fit import FitConfig
 from dinomask.config.model import LORA_TARGETS, PATCH_PX, QKV_PARTS, LoraSettings, ModelConfig
 from dinomask.config.planes import PlanesConfig
@@ -20,6 +33,7 @@ from dinomask.config.segment import (
     SegmentConfig,
     TileConfig,
 )
+from dinomask.config.shape import NetworkShape
 from dinomask.config.tasks import BalanceConfig
 from dinomask.config.teach import TeachConfig
 from dinomask.config.train import AugmentConfig, TrainConfig
@@ -32,19 +46,31 @@ __all__ = [
     "QKV_PARTS",
     "AugmentConfig",
     "BalanceConfig",
+    "BlockPruneSettings",
+    "CompressConfig",
     "DetectConfig",
+    "DistilSettings",
     "EngineConfig",
     "FitConfig",
+    "HeadPruneSettings",
     "LoraSettings",
+    "LoraSparsifySettings",
+    "MlpPruneSettings",
     "ModelConfig",
+    "NetworkShape",
     "NormaliseConfig",
     "PlanesConfig",
     "SearchSpace",
     "SegmentConfig",
+    "ShareSettings",
+    "SparsifySettings",
+    "SvdSettings",
     "TeachConfig",
     "TileConfig",
+    "TokenMergeSettings",
     "TrainConfig",
     "TuneConfig",
+    "WindowSettings",
     "as_dict",
 ]
 

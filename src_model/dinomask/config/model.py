@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from dinomask.config.checks import require
+from dinomask.config.shape import NetworkShape
 
 PATCH_PX = 14
 """Side of a DINOv2 patch in model pixels; tiles are multiples of it."""
@@ -84,7 +85,11 @@ class ModelConfig:
     iou_width: int = 256
     """Units of MaskIoU's hidden layers."""
 
+    shape: NetworkShape | None = None
+    """What compression removed, split or shared; None leaves all as the other settings say."""
+
     def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", NetworkShape.parse(self.shape))
         if self.feature_blocks is not None:
             # JSON has no tuples
             object.__setattr__(self, "feature_blocks", tuple(self.feature_blocks))

@@ -6,6 +6,8 @@ import dataclasses
 import re
 from typing import Any
 
+from dinomask.config.shape import NetworkShape
+
 OWN_NAMES = {
     "BalanceConfig": {"method": "balance", "weights": "loss-weights", "rate": "balance-rate"},
     "FitConfig": {"mode": "fit"},
@@ -43,6 +45,9 @@ def changed_options(config: Any) -> list[str]:
     arguments: list[str] = []
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
+        if isinstance(value, NetworkShape):
+            # given by the checkpoint that was compressed, never by a person
+            continue
         if dataclasses.is_dataclass(value):
             arguments += changed_options(value)
         elif value != field.default:

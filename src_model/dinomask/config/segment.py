@@ -153,9 +153,9 @@ class SegmentConfig:
     """CPU threads of the network; None takes all cores but one (at least one), or one a
     worker where there are several. Results are the same to the last bit for the same number."""
 
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Arithmetic of the network; auto takes bf16 on CUDA and on CPUs with matrix units (AMX),
-    where it is about twice as fast, and fp32 elsewhere."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Arithmetic of the network; auto takes the model's own or else bf16 on CUDA and on CPUs with
+    matrix units (AMX), where it is about twice as fast, and fp32 elsewhere. fp16 needs CUDA."""
 
     batch: int | None = None
     """Tiles that go through the network at once; None takes 8 on CUDA and 1 on the CPU.

@@ -11,7 +11,7 @@ import dataclasses
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import platformdirs
 
@@ -22,6 +22,8 @@ from dinomask.errors import ModelError, SettingsError
 BUNDLED = Path(dinomask.__file__).parent / "weights"
 MANIFEST_FILE = "manifest.json"
 FORMAT = 1
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +53,12 @@ class Manifest:
 
     licence: str = ""
     """Licence of the weights."""
+
+    precision: Precision = "auto"
+    """Arithmetic in which the model should run where it is left to it; auto takes what is fast."""
+
+    compression: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """Of a compressed model: source, steps with their settings, sizes; see `dinomask.compress`."""
 
     dinomask_version: str = dinomask.__version__
     """Version that wrote the checkpoint."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING
 
 import torch
 
-Precision = Literal["auto", "fp32", "bf16"]
+if TYPE_CHECKING:
+    from dinomask.nets.catalogue import Precision
 
 
 def has_fast_bf16(device: torch.device) -> bool:
@@ -19,4 +20,16 @@ def has_fast_bf16(device: torch.device) -> bool:
 
 def uses_bf16(precision: Precision, device: torch.device) -> bool:
     """Resolve a choice of precision on a device; ``auto`` takes what is faster."""
-    return has_fast_bf16(device) if precision == "auto" else precision == "bf16"
+    return choose_dtype(precision, device) == torch.bfloat16
+
+
+def choose_dtype(precision: Precision, device: torch.device) -> torch.dtype:
+    """Return the type of matrix products; ``auto`` takes what is faster on the device.
+
+    Half precision needs CUDA: on a CPU ``fp16`` is ``auto``.
+    """
+    if precision == "fp16" and device.type == "cuda":
+        return torch.float16
+    if precision in ("auto", "fp16"):
+        return torch.bfloat16 if has_fast_bf16(device) else torch.float32
+    return torch.bfloat16 if precision == "bf16" else torch.float32

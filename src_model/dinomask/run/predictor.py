@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ from dinomask.errors import SettingsError
 from dinomask.instances import Instances
 from dinomask.nets.adapters import find_adapter, put_on
 from dinomask.nets.duplicates import drop_duplicates
-from dinomask.nets.precision import uses_bf16
+from dinomask.nets.precision import choose_dtype
 from dinomask.nets.zoo import Manifest, load_model
 from dinomask.run.fusion import fuse
 from dinomask.run.views import plan_views
@@ -22,6 +22,7 @@ from dinomask.run.views import plan_views
 if TYPE_CHECKING:
     from dinomask.config import DetectConfig, SegmentConfig
     from dinomask.nets.adapter_manifest import AdapterManifest
+    from dinomask.nets.catalogue import Precision
     from dinomask.nets.centermask import CenterMask, Detections
 
 VIEW_FLOOR = 0.5
@@ -62,14 +63,14 @@ class Predictor:
     model : in evaluation mode, with the adapter merged
     manifest : what the checkpoint is
     device : where it runs
-    bf16 : whether matrix products are in bfloat16
+    dtype : of matrix products
     adapter : what the adapter on it is; None for the bare checkpoint
     """
 
     model: CenterMask
     manifest: Manifest
     device: torch.device
-    bf16: bool = False
+    dtype: torch.dtype = torch.float32
     adapter: AdapterManifest | None = None
 
     @staticmethod
@@ -92,7 +93,8 @@ class Predictor:
         if folder is not None:
             model, adapter = put_on(model, manifest, folder)
         model = model.to(device).to(memory_format=torch.channels_last)
-        return Predictor(model, manifest, device, uses_bf16(config.precision, device), adapter)
+        precision = manifest.precision if config.precision == "auto" else config.precision
+        return Predictor(model, manifest, device, choose_dtype(precision, device), adapter)
 
     @staticmethod
     def of(config: SegmentConfig, predictor: Predictor | None = None) -> Predictor:
@@ -119,9 +121,11 @@ class Predictor:
         return None if self.adapter is None else self.adapter.tensors_sha256
 
     @property
-    def precision(self) -> Literal["bf16", "fp32"]:
+    def precision(self) -> Precision:
         """The arithmetic of its matrix products."""
-        return "bf16" if self.bf16 else "fp32"
+        if self.dtype == torch.float32:
+            return "fp32"
+        return "bf16" if self.dtype == torch.bfloat16 else "fp16"
 
     @property
     def target_diameter_px(self) -> float:
@@ -175,7 +179,7 @@ class Predictor:
         self, tiles_bcyx: npt.NDArray[Any], config: DetectConfig, threshold: float
     ) -> list[Instances]:
         """Run the network once; doubles are still in."""
-        with self._autocast():
+        with self.autocast():
             found = self.model.detect(self._tiles(tiles_bcyx), config, threshold)
         return [to_instances(detections) for detections in found]
 
@@ -195,7 +199,7 @@ class Predictor:
         ModelError
             If the model has no head for it.
         """
-        with self._autocast():
+        with self.autocast():
             found = self.model.semantic(self._tiles(tile_cyx[None]))
         return np.asarray(found[0].float().cpu())
 
@@ -215,7 +219,7 @@ class Predictor:
         ModelError
             If the model has no head for it.
         """
-        with self._autocast():
+        with self.autocast():
             found = self.model.image_class(self._tiles(tile_cyx[None]))
         return np.asarray(found[0].float().cpu())
 
@@ -231,15 +235,17 @@ class Predictor:
         -------
         shape (B, D, h, w), float32; of a transformer one vector a patch
         """
-        with self._autocast():
+        with self.autocast():
             maps = self.model.backbone_maps(self._tiles(tiles_bcyx))
         return np.asarray(maps[-1].float().cpu())
 
     def _tiles(self, tiles_bcyx: npt.NDArray[Any]) -> torch.Tensor:
         return torch.from_numpy(tiles_bcyx).to(self.device, memory_format=torch.channels_last)
 
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
+    def autocast(self) -> torch.autocast:
+        """Return the context in which the network computes in its precision."""
+        half = torch.bfloat16 if self.dtype == torch.float32 else self.dtype
+        return torch.autocast(self.device.type, half, enabled=self.dtype != torch.float32)
 
     def score_threshold(self, config: DetectConfig) -> float:
         """Return the lowest score to report: the user's, else the adapter's or the model's own."""

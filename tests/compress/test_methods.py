@@ -1,0 +1,40 @@
+"""The list of methods: complete, importable without torch, found by name."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+
+import pytest
+
+from dinomask.compress.methods import METHODS, find_methods
+from dinomask.config import CompressConfig
+from dinomask.errors import SettingsError
+
+
+def test_listing_methods_imports_no_torch():
+    code = "import sys, dinomask.compress.methods; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+def test_every_method_can_be_loaded_and_says_what_it_gains(method):
+    implementation = method.load()
+    assert callable(implementation.apply) and callable(implementation.reason_against)
+    assert method.summary and method.gain.endswith(".")
+    settings = method.settings(CompressConfig())
+    assert settings is None or dataclasses.is_dataclass(settings)
+
+
+def test_methods_are_sorted_by_stage_whatever_the_order_of_their_names():
+    assert [m.name for m in find_methods(["bf16", "merge"])] == ["merge", "bf16"]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [(["mrege"], "Did you mean merge"), (["merge", "merge"], "twice"), ([], "at least one")],
+)
+def test_names_that_cannot_be_used_are_refused(names, message):
+    with pytest.raises(SettingsError, match=message):
+        find_methods(names)
