@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TextIO
 from cyclopts import App, CycloptsError, Parameter
 
 import dinomask
+from dinomask.cli_explain import explain_app
 from dinomask.cli_models import models_app
 from dinomask.cli_options import (
     complain,
@@ -41,6 +42,7 @@ app = App(
     default_parameter=Parameter(name_transform=option_name, negative=(), consume_multiple=True),
 )
 app.command(models_app)
+app.command(explain_app)
 app.command(segment)
 app.command(doctor)
 app.command(evaluate)

@@ -59,6 +59,10 @@ class ModelError(DinomaskError):
     """A model that is unknown, damaged or does not fit."""
 
 
+class NoAttentionError(ModelError):
+    """A convolutional backbone, asked for what only transformers have."""
+
+
 class DataError(DinomaskError):
     """A folder of annotated images that can't be used."""
 

@@ -27,6 +27,7 @@ STAGES = {
     "stitch": "stitching",
     "render": "drawing labels",
     "evaluate": "evaluating",
+    "explain": "looking inside",
 }
 TEACH_PHASES = {"prepare": "preparing", "train": "learning", "gate": "comparing with the base"}
 TEXTS = ("trial", "state", "fit", "note")
