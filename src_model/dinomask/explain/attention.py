@@ -274,7 +274,7 @@ def attention_of(seen: SeenImage, tile: Tile, layers: Sequence[int] | None = Non
         If there is no such layer.
     """
     model = seen.predictor.model
-    with recording(model.backbone, layers) as recorded, seen.autocast():
+    with recording(model.backbone, layers) as recorded, seen.predictor.autocast():
         model.backbone_maps(seen.read(tile))
     blocks = recorded.blocks()
     n_class, n_registers = prefix_tokens(model.backbone)

@@ -160,8 +160,3 @@ class SeenImage:
         """Return a point of the image in the tile's own model pixels."""
         top, left, _, _ = tile.read_yxyx_px
         return point_yx_px[0] * self.plan.scale - top, point_yx_px[1] * self.plan.scale - left
-
-    def autocast(self) -> torch.autocast:
-        """Return the context in which the network computes as in a segmentation."""
-        device = self.predictor.device.type
-        return torch.autocast(device, torch.bfloat16, enabled=self.predictor.bf16)
