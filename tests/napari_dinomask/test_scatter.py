@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,7 +53,7 @@ class Pointer:
         viewport = self.plot.viewport()
         places = [self.place(corner) for corner in corners_xy]
         self.qtbot.mousePress(viewport, button, modifier, places[0])
-        for start, end in zip(places[:-1], places[1:], strict=True):
+        for start, end in itertools.pairwise(places):
             for share in np.linspace(0.2, 1, 5):
                 at = start + (end - start) * share
                 move(viewport, at, button, modifier)
