@@ -20,6 +20,7 @@ from napari_dinomask.layers.images import (
     open_layer,
     view_of,
 )
+from napari_dinomask.layers.paint import CHOSEN_SUFFIX, COLOURS_SUFFIX, PaintLayer
 from napari_dinomask.layers.pen import (
     PEN_COLOUR,
     PEN_SUFFIX,
@@ -41,6 +42,8 @@ from napari_dinomask.layers.results import (
 
 __all__ = [
     "CELL_LAYER",
+    "CHOSEN_SUFFIX",
+    "COLOURS_SUFFIX",
     "EDIT_SUFFIX",
     "PEN_COLOUR",
     "PEN_SUFFIX",
@@ -51,6 +54,7 @@ __all__ = [
     "CorrectedLayer",
     "Hand",
     "Lines",
+    "PaintLayer",
     "PlaneView",
     "PreviewLayer",
     "RegionLayer",
