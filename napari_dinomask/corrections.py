@@ -306,7 +306,9 @@ class Review:
 
     def counts(self) -> dict[str, int]:
         """Return how many corrections of each kind are in effect, and reviewed regions."""
-        counted = collections.Counter(c.kind for c in self.journal.corrections())
+        counted: collections.Counter[str] = collections.Counter()
+        for correction in self.journal.corrections():
+            counted[correction.kind] += _n_objects(correction)
         regions = len(self.journal.reviewed())
         return {**counted, **({"region": regions} if regions else {})}
 
@@ -318,7 +320,10 @@ class Review:
         self.picked = 0
         if step is None:
             return None
-        kind = step.event.kind if isinstance(step.event, Correction) else "reviewed region"
+        kind = "reviewed region"
+        if isinstance(step.event, Correction):
+            n = _n_objects(step.event)
+            kind = f"{step.event.kind} × {n:,}" if n > 1 else step.event.kind
         return Done(f"{word}: {kind}", step.window_yxyx_px, step.plane)
 
     def _crossed(self, line: Array) -> list[int]:
@@ -330,6 +335,12 @@ class Review:
             points.append(start + leg * (np.arange(1, n + 1) / n)[:, None])
         found = [self.label_at((float(y), float(x))) for y, x in np.concatenate(points)]
         return [label for label, _ in collections.Counter(filter(None, found)).most_common()]
+
+
+def _n_objects(correction: Correction) -> int:
+    """Return how many objects a correction is about; several only where it was one for all."""
+    of_each = correction.kind in ("remove", "accept", "classify")
+    return len(correction.before) if of_each else 1
 
 
 def _pixel(point: Point) -> Box:

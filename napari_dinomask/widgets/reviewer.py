@@ -3,132 +3,69 @@
 from __future__ import annotations
 
 import functools
-import threading
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QObject, Signal
-
-from dinomask.errors import CorrectionError, DinomaskError
-from napari_dinomask.background import Background
-from napari_dinomask.corrections import Review, closed, opened, rehearse
 from napari_dinomask.layers import (
     PEN_COLOUR,
     PEN_SUFFIX,
     REGION_COLOUR,
     REGION_SUFFIX,
-    CorrectedLayer,
     Hand,
     Lines,
     Stroke,
     visible_window,
 )
 from napari_dinomask.review_actions import CLASS_KEYS, COMMANDS, TOOLS, find
-from napari_dinomask.review_files import forget_unused, keep_project, open_review
-from napari_dinomask.review_wording import LOADING, OPENING, THINKING, say_taken
+from napari_dinomask.review_wording import LOADING, THINKING, say_taken
 from napari_dinomask.widgets.review_model import ReviewModel
+from napari_dinomask.widgets.review_session import ReviewSession
 from napari_dinomask.wording import say_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from dinomask.adapt.prompt import Proposal
-    from napari_dinomask.corrections import Array, Done, Place, Point, Question
-    from napari_dinomask.review_files import Begin, Opened
+    from dinomask.errors import DinomaskError
+    from napari_dinomask.corrections import Done, Point, Question, Review
     from napari_dinomask.widgets.review_target import ReviewTarget
 
 _PAINTING = ("paint", "erase", "fill", "polygon", "pick")
 """napari's own tools."""
 
 
-class Reviewer(QObject):
-    """Links the labels on display, the model and the journal.
+class Reviewer(ReviewSession):
+    """Links the labels on display, the model and the journal by mouse and keys.
 
     Attributes
     ----------
-    review : in progress; None before it is opened
     tool : in hand, by its name
+    model : that answers clicks; None before the review is opened
     """
 
-    began = Signal()
-    """Corrections are taken from now on."""
-
-    told = Signal(str, str)
-    """Severity, and what to say."""
-
-    failed = Signal(object)
-    """The `DinomaskError` for which the review could not begin."""
-
-    changed = Signal()
-    """Something was corrected, undone or chosen."""
-
     def __init__(self, target: ReviewTarget) -> None:
-        super().__init__()
-        self.target = target
-        self.review: Review | None = None
+        super().__init__(target)
         self.tool = "add"
-        self.class_names: tuple[str, ...] = ()
         self.model: ReviewModel | None = None
         self._hand: Hand | None = None
         self._mouse: Point | None = None
         self._is_ready = False
-        self.background = Background("dinomask-review")
-        self.background.crashed.connect(self._on_crashed)
-        self._layer = CorrectedLayer(
-            target.viewer, target.labels, target.displayed, self._on_painted
-        )
         self._pen = Lines(target.viewer, self._layer, PEN_SUFFIX, PEN_COLOUR)
         self._regions = Lines(target.viewer, self._layer, REGION_SUFFIX, REGION_COLOUR)
-
-    def begin(self, how: Begin = "ask") -> None:
-        """Open the journal in the thread; the review begins when it is open."""
-        target = self.target
-        self.told.emit("info", OPENING)
-        # what is painted before the journal is open would not be in it
-        target.labels.editable = False
-        work = functools.partial(
-            open_review,
-            target.opener(),
-            self._layer.array.copy(),
-            target.beside,
-            target.name,
-            target.model_name,
-            how,
-        )
-        self.background.run(rehearse, lambda _: None, self._on_not_opened)
-        self.background.run(work, self._on_opened, self._on_not_opened)
+        self.changed.connect(self._show_regions)
 
     def close(self) -> None:
         """End the review; everything is on disk already."""
-        self.background.close()
         if self.model is not None:
             self.model.stop()
         if self._hand is not None:
             self._hand.close()
             self.target.viewer.dims.events.current_step.disconnect(self._on_plane)
             self.target.labels.events.mode.disconnect(self._on_mode)
-        self._layer.close()
         self._pen.close()
         self._regions.close()
-        self.target.labels.editable = True
         if self.target.labels.mode != "pan_zoom":
             self.target.labels.mode = "pan_zoom"
-        if self.review is not None:
-            closed(self.review)
-            forget_unused(self.review.journal)
-            self._keep_project(self.review)
-
-    def _keep_project(self, review: Review) -> None:
-        """Write labels and project in a thread that ends by itself, also when napari closes."""
-        path = self.target.path
-        if path is None or not review.journal.history():
-            return
-        labels = self._layer.array.copy()
-        config = self.target.config
-        threading.Thread(
-            target=keep_project,
-            args=(path, labels, review.journal.path, config.model, config.adapter or ""),
-            name="dinomask-project",
-        ).start()
+        super().close()
 
     def choose(self, tool: str) -> None:
         """Take a tool into hand."""
@@ -161,12 +98,12 @@ class Reviewer(QObject):
             "undo": self.review.undo,
             "redo": self.review.redo,
         }
-        self._do(acts[command], "There is nothing to " + find(command).title.lower() + ".")
+        self.do(acts[command], "There is nothing to " + find(command).title.lower() + ".")
 
     def classify(self, class_id: int) -> None:
         """Say of which class the object under the mouse is."""
         name = self.class_names[class_id] if class_id < len(self.class_names) else ""
-        self._do(lambda: self._at_mouse("classify", class_id, name), "There is no cell here.")
+        self.do(lambda: self._at_mouse("classify", class_id, name), "There is no cell here.")
 
     def _at_mouse(self, method: str, *arguments: Any) -> Done | None:
         if self.review is None or self._mouse is None:
@@ -182,37 +119,9 @@ class Reviewer(QObject):
         y0, x0, y1, x1 = (float(v) for v in window)
         return self.review.vouch([(y0, x0), (y0, x1), (y1, x1), (y1, x0)])
 
-    def _do(self, work: Callable[[], Done | None], otherwise: str) -> None:
-        """Do something to the labels, and say what came of it."""
-        try:
-            done = work()
-        except DinomaskError as error:
-            self.told.emit("error", say_error(error))
-            return
-        self.told.emit("result" if done else "info", done.text if done else otherwise)
-        self._show_regions()
-        self.changed.emit()
-
-    def _on_opened(self, found: Opened) -> None:
+    def _set_up(self, review: Review) -> None:
+        """Take mouse, keys and model into service."""
         target = self.target
-        target.labels.editable = True
-        review = Review(
-            target.labels.name,
-            self._layer.store,
-            found.journal,
-            found.image,
-            target.config,
-            target.diameter_px or found.diameter_px,
-        )
-        if found.restored is not None:
-            self._layer.replace(found.restored)
-        try:
-            found.journal.catch_up(review.store)
-        except CorrectionError as error:
-            self.failed.emit(error)
-            return
-        review.class_names = self.class_names
-        self.review = review
         model = self.model = ReviewModel(review, self.background)
         model.answered.connect(self._on_answer)
         model.refused.connect(self._on_refused)
@@ -234,21 +143,12 @@ class Reviewer(QObject):
         )
         target.viewer.dims.events.current_step.connect(self._on_plane)
         target.labels.events.mode.connect(self._on_mode)
-        opened(review)
         self.choose("add")
         self._on_plane()
-        self.told.emit("warning" if found.journal.torn else "info", found.journal.torn or LOADING)
-        self.began.emit()
+        self.told.emit("info", LOADING)
         centre = self._view_centre()
         if centre is not None:
             model.prepare(centre)
-
-    def _on_not_opened(self, error: DinomaskError) -> None:
-        self.target.labels.editable = True
-        self.failed.emit(error)
-
-    def _on_crashed(self, error: BaseException) -> None:
-        raise error
 
     def _on_plane(self, event: Any = None) -> None:
         """Follow the sliders."""
@@ -281,18 +181,18 @@ class Reviewer(QObject):
             return
         points = stroke.points_yx_px
         if "Shift" in stroke.modifiers:
-            self._do(lambda: review.remove(points[0]), "There is no cell here.")
+            self.do(lambda: review.remove(points[0]), "There is no cell here.")
         elif self.tool == "add":
             self._add(review, stroke)
         elif self.tool == "merge":
-            self._do(lambda: review.merge(points[0]), "There is no cell here.")
+            self.do(lambda: review.merge(points[0]), "There is no cell here.")
         elif stroke.is_click:
             self.told.emit("info", find(self.tool).hint)
         elif self.tool == "split":
-            self._do(lambda: review.split([points[0], points[-1]]), "")
+            self.do(lambda: review.split([points[0], points[-1]]), "")
         else:
             ring = _corners(points[0], points[-1]) if self.tool == "region" else points
-            self._do(lambda: review.vouch(ring), "")
+            self.do(lambda: review.vouch(ring), "")
 
     def _add(self, review: Review, stroke: Stroke) -> None:
         start, end = stroke.points_yx_px[0], stroke.points_yx_px[-1]
@@ -312,7 +212,7 @@ class Reviewer(QObject):
     def _on_answer(self, question: Question, proposal: Proposal) -> None:
         review = self.review
         if review is not None:
-            self._do(lambda: review.take(question, proposal), "")
+            self.do(lambda: review.take(question, proposal), "")
 
     def _on_refused(self, error: DinomaskError) -> None:
         self.told.emit("warning", say_error(error))
@@ -343,23 +243,6 @@ class Reviewer(QObject):
         self._mouse = point
         if self.tool == "add" and point is not None and self.model is not None:
             self.model.hover(point)
-
-    def _on_painted(
-        self, before_yx: Array, after_yx: Array, corner_yx_px: tuple[int, int], plane: Place
-    ) -> bool:
-        """Note what was painted with napari's tools; False if it can't be noted."""
-        review = self.review
-        if review is None:
-            return True
-        try:
-            done = review.painted(before_yx, after_yx, corner_yx_px, plane)
-        except DinomaskError as error:
-            self.told.emit("error", say_error(error))
-            return False
-        if done is not None:
-            self.told.emit("result", done.text)
-            self.changed.emit()
-        return True
 
     def _view_centre(self) -> Point | None:
         target = self.target
