@@ -36,8 +36,9 @@ def test_untouched_form_means_the_library_defaults() -> None:
 
 
 def test_every_field_of_a_form_reaches_the_settings() -> None:
-    config = SegmentIntent("other", 18.5, (1,), 0.3, 224, "cpu").resolve()
-    assert (config.model, config.diameter_px, config.channels) == ("other", 18.5, (1,))
+    config = SegmentIntent("other", "mine", 18.5, (1,), 0.3, 224, "cpu").resolve()
+    assert (config.model, config.adapter) == ("other", "mine")
+    assert (config.diameter_px, config.channels) == (18.5, (1,))
     assert (config.detect.score_threshold, config.tiles.tile_px) == (0.3, 224)
     assert config.device == "cpu"
 

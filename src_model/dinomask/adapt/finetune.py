@@ -7,6 +7,7 @@ times on the way, and the best state is judged by `dinomask.adapt.gate`.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from dinomask.adapt.reference import reference_images
 from dinomask.adapt.taught import diameter_spread, typical_diameter_px
 from dinomask.adapt.trial import cut_scenes
 from dinomask.config import as_dict
-from dinomask.errors import OutputError
+from dinomask.errors import ModelError, OutputError
 from dinomask.nets.adapters import (
     MANIFEST_FILE,
     AdapterManifest,
@@ -182,10 +183,12 @@ def _finished(folder: Path, key: str, overwrite: bool) -> TeachResult | None:
         If another adapter has the name.
     """
     if (folder / MANIFEST_FILE).exists() and not overwrite:
-        figures = read_adapter_manifest(folder).provenance
-        if figures.get(KEY) == key:
-            gate = figures["gate"]
-            return TeachResult(folder, gate["promoted"], gate["reason"], figures)
+        # a damaged one is somebody's too, and is not replaced unasked
+        with contextlib.suppress(ModelError):
+            figures = read_adapter_manifest(folder).provenance
+            if figures.get(KEY) == key:
+                gate = figures["gate"]
+                return TeachResult(folder, gate["promoted"], gate["reason"], figures)
         raise OutputError(
             expected="a name that no adapter has yet",
             got=f"{folder.name!r}, which is on the shelf",

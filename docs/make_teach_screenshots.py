@@ -1,0 +1,279 @@
+"""Make the pictures of docs/teach.md: correct by real clicks, teach, compare, segment again.
+
+    .venv/bin/python docs/make_teach_screenshots.py [--image FILE --truth LABELS] [--minutes 2]
+        [--out FOLDER]
+
+Without an image it takes the sample of stained tissue. The truth only tells where to click:
+missed cells, false ones, the region that is right. Everything is kept in a temporary folder,
+so neither the shelf nor the reviews of whoever runs it are touched. Prints what each step did,
+how long the window was blocked in each, and whether undoing everything gives the labels back.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import itertools
+
+from make_screenshots import IMAGES, save, start_on_virtual_screen, wait
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+    Point = tuple[float, float]
+
+SAMPLES = Path(__file__).parent.parent / "napari_dinomask" / "sample_data"
+WINDOW_PX = (1500, 950)
+N_ADDED = 2
+
+
+def main() -> None:
+    """Go through the tutorial, a picture a step."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--image", type=Path, default=SAMPLES / "histology.tif")
+    parser.add_argument("--truth", type=Path, default=SAMPLES / "histology_labels.tif")
+    parser.add_argument("--minutes", type=float, default=2.0)
+    parser.add_argument("--out", type=Path, default=IMAGES)
+    args = parser.parse_args()
+    if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        start_on_virtual_screen()
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("MODELS", "JOBS", "REVIEWS"):
+            os.environ[f"DINOMASK_{name}"] = str(Path(folder) / name.lower())
+        os.environ["NAPARI_CONFIG"] = str(Path(folder) / "settings.yaml")
+        image = Path(shutil.copy(args.image, folder))
+        Tutorial(image, args.truth, args.out, args.minutes).run()
+
+
+class Tutorial:
+    """A user at the window.
+
+    Parameters
+    ----------
+    image : file, in a folder of its own
+    truth : label image that tells where to click
+    out : folder of the pictures
+    minutes : of teaching
+    """
+
+    def __init__(self, image: Path, truth: Path, out: Path, minutes: float) -> None:
+        import napari
+        from qtpy.QtCore import QTimer
+        from skimage.io import imread
+
+        self.truth = np.asarray(imread(truth))
+        self.out, self.minutes = out, minutes
+        self.viewer = napari.Viewer()
+        self.viewer.window._qt_window.resize(*WINDOW_PX)
+        self.viewer.open(str(image))
+        self.gaps: dict[str, list[float]] = {}
+        self.step = "begin"
+        self._last = time.perf_counter()
+        self._timer = QTimer()
+        self._timer.timeout.connect(self._tick)
+        self._timer.start(5)
+
+    def run(self) -> None:
+        """Do everything, and say what came of it."""
+        segment = self._dock("Segment")
+        before = self._segment(segment)
+        review = self._dock("Review & correct", tabify=True)
+        labels = self.viewer.layers[-1]
+        self._correct(review, labels)
+        teach = self._dock("Teach", tabify=True)
+        self._teach(teach)
+        self._segment_again(segment)
+        self._undo_all(review, labels, before)
+        for step, gaps in self.gaps.items():
+            late = sum(gap > 0.1 for gap in gaps)
+            print(f"{step}: longest gap {1000 * max(gaps):.0f} ms, {late} of {len(gaps)} > 100 ms")
+        review.finish()
+        self.viewer.close()
+
+    def _segment(self, panel: Any) -> npt.NDArray[Any]:
+        from qtpy.QtCore import Qt
+        from qtpy.QtTest import QTest
+
+        self._enter("segment")
+        QTest.mouseClick(panel.run_box.start, Qt.MouseButton.LeftButton)
+        wait(lambda: panel.job is None)
+        return np.array(self.viewer.layers[-1].data)
+
+    def _correct(self, panel: Any, labels: Any) -> None:
+        from qtpy.QtCore import Qt
+        from qtpy.QtTest import QTest
+
+        self._enter("begin correcting")
+        panel.begin.click()
+        wait(lambda: panel.reviewer is not None and panel.reviewer.review is not None)
+        self.reviewer = panel.reviewer
+        self._settle()
+        self._enter("correct")
+        for point in self._missed(labels.data)[:N_ADDED]:
+            self._click(point)
+            print("add:", panel.note.text())
+        false = self._false(labels.data)
+        self._click(false, Qt.KeyboardModifier.ShiftModifier)
+        print("remove:", panel.note.text())
+        canvas = self._canvas()
+        QTest.keyClick(canvas, Qt.Key.Key_S)
+        top, bottom = self._across_the_largest(labels.data)
+        self._drag([top, bottom])
+        print("split:", panel.note.text())
+        QTest.keyClick(canvas, Qt.Key.Key_R)
+        height, width = self.truth.shape
+        self._drag([(height * 0.1, width * 0.1), (height * 0.9, width * 0.6)])
+        print("region:", panel.note.text())
+        self._picture("review_panel")
+
+    def _teach(self, panel: Any) -> None:
+        self._enter("plan teaching")
+        wait(panel.plan_note.isVisible)
+        panel.form.minutes.setValue(self.minutes)
+        self._enter("teach")
+        panel.run_box.start.click()
+        wait(lambda: len(panel.runner.curves.held_out) >= 2 or not panel.runner.is_busy)
+        self._picture("teach_running")
+        wait(lambda: not panel.runner.is_busy)
+        self._enter("compare")
+        print("verdict:", [label.text() for label in panel.run_box.messages])
+        compare = [b for b in panel.run_box.actions if "Before" in b.text()]
+        if compare:
+            compare[0].click()
+            wait(panel.changes_box.isVisible)
+            print("changes:", panel.changes_box.note.text())
+        self._picture("teach_panel")
+
+    def _segment_again(self, panel: Any) -> None:
+        panel.model_combo.refresh()
+        print("model now:", panel.model_combo.currentText())
+        found = self._segment(panel)
+        print("objects with it:", len(np.unique(found)) - 1)
+
+    def _undo_all(self, panel: Any, labels: Any, before: npt.NDArray[Any]) -> None:
+        from qtpy.QtCore import Qt
+        from qtpy.QtTest import QTest
+
+        self._enter("undo")
+        self.viewer.layers.selection.active = labels
+        for _ in range(50):
+            if not panel.reviewer.review.journal.can_undo:
+                break
+            QTest.keyClick(self._canvas(), Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+            self._settle()
+        print("undone, labels as before:", bool(np.array_equal(labels.data, before)))
+
+    def _missed(self, labels: npt.NDArray[Any]) -> list[Point]:
+        """Return points inside true cells of which nothing was found."""
+        from scipy import ndimage
+
+        points = []
+        for label, box in enumerate(ndimage.find_objects(self.truth), 1):
+            if box is None or min(b.start for b in box) < 4:
+                continue
+            mask = self.truth[box] == label
+            if (labels[box][mask] > 0).mean() < 0.1:
+                deep = ndimage.distance_transform_edt(np.pad(mask, 1))
+                y, x = np.unravel_index(deep.argmax(), deep.shape)
+                points.append((box[0].start + y - 0.5, box[1].start + x - 0.5))
+        return points
+
+    def _false(self, labels: npt.NDArray[Any]) -> Point:
+        """Return a point in the found object that is least on true cells."""
+        ids = np.unique(labels[labels > 0])
+        on_cells = [(self.truth[labels == i] > 0).mean() for i in ids]
+        rows, cols = np.nonzero(labels == ids[int(np.argmin(on_cells))])
+        middle = len(rows) // 2
+        return rows[middle] + 0.5, cols[middle] + 0.5
+
+    def _across_the_largest(self, labels: npt.NDArray[Any]) -> tuple[Point, Point]:
+        ids, areas = np.unique(labels[labels > 0], return_counts=True)
+        rows, cols = np.nonzero(labels == ids[int(areas.argmax())])
+        x = (cols.min() + cols.max() + 1) / 2
+        return (rows.min() - 3.0, x), (rows.max() + 4.0, x)
+
+    def _dock(self, name: str, **how: bool) -> Any:
+        _, panel = self.viewer.window.add_plugin_dock_widget("napari-dinomask", name, **how)
+        wait(panel.isVisible)
+        return panel
+
+    def _canvas(self) -> Any:
+        return self.viewer.window._qt_viewer.canvas.native
+
+    def _place(self, point: Point) -> Any:
+        from qtpy.QtCore import QPoint
+
+        camera = self.viewer.scene.camera
+        moved = (np.array(point) - 0.5 - np.array(camera.center)[-2:]) * camera.zoom
+        y, x = moved + np.array(self.viewer.canvas.size) / 2
+        return QPoint(round(x), round(y))
+
+    def _click(self, point: Point, modifier: Any = None) -> None:
+        from qtpy.QtCore import Qt
+        from qtpy.QtTest import QTest
+
+        modifier = modifier or Qt.KeyboardModifier.NoModifier
+        QTest.mouseMove(self._canvas(), self._place(point))
+        self._settle()
+        QTest.mouseClick(self._canvas(), Qt.MouseButton.LeftButton, modifier, self._place(point))
+        self._settle()
+
+    def _drag(self, points: Sequence[Point]) -> None:
+        from qtpy.QtCore import Qt
+        from qtpy.QtTest import QTest
+
+        canvas, button = self._canvas(), Qt.MouseButton.LeftButton
+        none = Qt.KeyboardModifier.NoModifier
+        QTest.mouseMove(canvas, self._place(points[0]))
+        QTest.qWait(100)
+        QTest.mousePress(canvas, button, none, self._place(points[0]))
+        for start, end in itertools.pairwise(points):
+            for share in np.linspace(0.1, 1, 10):
+                between = np.array(start) + share * (np.array(end) - start)
+                QTest.mouseMove(canvas, self._place((between[0], between[1])))
+                QTest.qWait(20)
+        QTest.mouseRelease(canvas, button, none, self._place(points[-1]))
+        self._settle()
+
+    def _settle(self) -> None:
+        from qtpy.QtTest import QTest
+
+        QTest.qWait(100)
+        wait(lambda: not self.reviewer.background.is_busy)
+        QTest.qWait(100)
+
+    def _enter(self, step: str) -> None:
+        self.step = step
+        self._last = time.perf_counter()
+
+    def _tick(self) -> None:
+        now = time.perf_counter()
+        self.gaps.setdefault(self.step, []).append(now - self._last)
+        self._last = now
+
+    def _picture(self, name: str) -> None:
+        from qtpy.QtTest import QTest
+
+        step, self.step = self.step, "pictures"
+        QTest.qWait(700)
+        save(self.viewer.screenshot(canvas_only=False, flash=False), self.out / f"{name}.png")
+        self._enter(step)
+
+
+if __name__ == "__main__":
+    main()
