@@ -20,8 +20,8 @@ import tifffile
 from dinomask.adapt.journal import Journal, journal_path, pixel_identity
 from dinomask.adapt.journal_place import set_aside
 from dinomask.adapt.label_store import ArrayStore
-from dinomask.errors import DinomaskError, InputError, WrongImageError
-from dinomask.project import SUFFIX, Project, ProjectImage, write_project
+from dinomask.errors import DinomaskError, InputError, ProjectError, WrongImageError
+from dinomask.project import SUFFIX, Project, ProjectImage, read_project, write_project
 from dinomask.tiles.outputs import replacing
 
 if TYPE_CHECKING:
@@ -69,12 +69,14 @@ class Opened:
     journal : of its corrections
     restored : the labels as an earlier session left them; None if they are on display
     diameter_px : median of the labels on display; None if they are few
+    classes : names of classes that an earlier session gave
     """
 
     image: Image
     journal: Journal
     restored: Array | None
     diameter_px: float | None
+    classes: tuple[str, ...] = ()
 
 
 def reviews_folder() -> Path:
@@ -131,13 +133,28 @@ def open_review(
     if not journal.history():
         keep_first(first, labels)
         return Opened(image, journal, None, diameter_px)
+    classes = known_classes(path)
     restored = _restore(journal, first, labels)
     if np.array_equal(restored, labels):
-        return Opened(image, journal, None, diameter_px)
+        return Opened(image, journal, None, diameter_px, classes)
     same = labels.max(initial=0) == 0 or np.array_equal(_read_first(first, labels), labels)
     if not same and begin == "ask":
         raise EarlierReviewError(len(journal.corrections()), path)
-    return Opened(image, journal, restored, diameter_px)
+    return Opened(image, journal, restored, diameter_px, classes)
+
+
+def project_path(journal: Path) -> Path:
+    """Return where the project of a journal's image lies."""
+    stem = journal.name.removesuffix(".journal.jsonl")
+    return journal.with_name(stem.removesuffix("_labels") + SUFFIX)
+
+
+def known_classes(journal: Path) -> tuple[str, ...]:
+    """Return the names of classes that an earlier session gave; empty if there are none."""
+    try:
+        return read_project(project_path(journal)).classes
+    except ProjectError:
+        return ()
 
 
 def first_labels_path(journal: Path) -> Path:
@@ -163,7 +180,14 @@ def keep_first(path: Path, labels: Array) -> None:
         )
 
 
-def keep_project(image: Path, labels: Array, journal: Path, model: str, adapter: str) -> None:
+def keep_project(
+    image: Path,
+    labels: Array,
+    journal: Path,
+    model: str,
+    adapter: str,
+    classes: tuple[str, ...] = (),
+) -> None:
     """Write the corrected labels and a project file beside the journal, for the command line.
 
     `dinomask finetune --project` and `dinomask replay` take it up from there. What can't be
@@ -175,10 +199,11 @@ def keep_project(image: Path, labels: Array, journal: Path, model: str, adapter:
     labels : as they are now; a copy
     journal : of their corrections
     model, adapter : what made the labels; empty for none
+    classes : names of the objects' classes
     """
     stem = journal.name.removesuffix(".journal.jsonl")
     out = journal.with_name(stem + CORRECTED_SUFFIX)
-    project = Project(journal.with_name(stem.removesuffix("_labels") + SUFFIX), (), model, adapter)
+    project = Project(project_path(journal), (), model, adapter, classes)
     first = first_labels_path(journal)
     entry = ProjectImage(image.stem, image, out, journal, first if first.exists() else None)
     try:

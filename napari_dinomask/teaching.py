@@ -8,6 +8,7 @@ import re
 from typing import TYPE_CHECKING
 
 from dinomask.config import TeachConfig
+from dinomask.errors import SettingsError
 from dinomask.nets.adapter_manifest import require_name
 
 if TYPE_CHECKING:
@@ -41,6 +42,9 @@ class TeachIntent:
     minutes: float = TeachConfig.minutes
     """Time for everything."""
 
+    classes: tuple[str, ...] = TeachConfig.classes
+    """Names of the objects' classes."""
+
     def resolve(self) -> TeachConfig:
         """Return the settings of the teaching.
 
@@ -50,7 +54,9 @@ class TeachIntent:
             If one of them is outside its range, or the name can't be that of a folder.
         """
         require_name(self.name)
-        return TeachConfig(model=self.model, mode=self.mode, minutes=self.minutes)
+        return TeachConfig(
+            model=self.model, mode=self.mode, minutes=self.minutes, classes=self.classes
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +98,26 @@ class Lesson:
     def is_empty(self) -> bool:
         """Whether there is nothing to learn from."""
         return not (self.n_objects or self.n_removed or self.n_reviewed)
+
+
+def join_classes(sources: Sequence[Source]) -> tuple[str, ...]:
+    """Return the names of classes in several label images: the longest list, if all agree.
+
+    Raises
+    ------
+    SettingsError
+        If a number has different names.
+    """
+    lists = [source.review.class_names for source in sources]
+    longest = max(lists, key=len, default=())
+    for names in lists:
+        if names != longest[: len(names)]:
+            raise SettingsError(
+                expected="one list of classes for all label layers",
+                got=f"{', '.join(names)} and {', '.join(longest)}",
+                remedy="Give the classes the same names in Review & correct.",
+            )
+    return longest
 
 
 def join_lessons(lessons: Sequence[Lesson]) -> Lesson:

@@ -73,7 +73,7 @@ def project(tmp_path):
         first = keep_first_labels(labels)
         images.append(ProjectImage(name, folder / f"{name}.tif", labels, None, first))
         _correct(images[-1])
-    made = Project(folder / "p.dinomask.json", tuple(images), "tiny", "mine")
+    made = Project(folder / "p.dinomask.json", tuple(images), "tiny", "mine", ("cell", "dead"))
     write_project(made)
     return made
 

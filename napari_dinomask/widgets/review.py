@@ -248,6 +248,8 @@ class ReviewPanel(QScrollArea):
         if not self.choices.isVisibleTo(self) or reviewer is not None:
             self.choices.hide()
         if reviewer is not None and review is not None:
+            if review.class_names and not self.names.text():
+                self.names.setText(", ".join(review.class_names))
             self.tools.show_tool(reviewer.tool)
             tell(self.counts, say_counts(review.counts()))
             self.undo.setEnabled(review.journal.can_undo)

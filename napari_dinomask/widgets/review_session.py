@@ -139,7 +139,14 @@ class ReviewSession(QObject):
         config = self.target.config
         threading.Thread(
             target=keep_project,
-            args=(path, labels, review.journal.path, config.model, config.adapter or ""),
+            args=(
+                path,
+                labels,
+                review.journal.path,
+                config.model,
+                config.adapter or "",
+                review.class_names,
+            ),
             name="dinomask-project",
         ).start()
 
@@ -161,6 +168,7 @@ class ReviewSession(QObject):
         except CorrectionError as error:
             self.failed.emit(error)
             return
+        self.class_names = self.class_names or found.classes
         review.class_names = self.class_names
         if self._layer.plane is not None:
             review.plane = self._layer.plane

@@ -20,7 +20,7 @@ from dinomask.config import TeachConfig
 from dinomask.nets.catalogue import list_models
 from napari_dinomask.session import describe_field
 from napari_dinomask.teach_wording import MODES, say_lesson
-from napari_dinomask.teaching import TeachIntent, join_lessons, suggest_name
+from napari_dinomask.teaching import TeachIntent, join_classes, join_lessons, suggest_name
 from napari_dinomask.widgets.look import caption, hint, tell
 
 if TYPE_CHECKING:
@@ -134,6 +134,7 @@ class TeachForm(QWidget):
             self.model.currentText() or TeachConfig.model,
             self.mode.currentData(),
             self.minutes.value(),
+            join_classes(self.chosen),
         )
 
     def _on_source(self, index: int = 0) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -79,7 +80,11 @@ def finetune(
 
     check_report(json)
     _require_limits(limit_images, limit_objects)
-    taught = _read(data, project, split, limit_images, limit_objects, config.seed)
+    if project is not None and not config.classes:
+        from dinomask.project import read_project
+
+        config = dataclasses.replace(config, classes=read_project(project).classes)
+    taught = _read(data, project, split, limit_images, limit_objects, config)
     state = adapters_folder().parent / "teaching" / require_name(adapter)
     if restart:
         shutil.rmtree(state, ignore_errors=True)
@@ -117,7 +122,7 @@ def _read(
     split: str | None,
     limit_images: int | None,
     limit_objects: int | None,
-    seed: int,
+    config: TeachConfig,
 ) -> list[TaughtImage]:
     if project is not None:
         from dinomask.project import read_project, taught_from_project
@@ -135,11 +140,11 @@ def _read(
     from dinomask.train.datasets import find_samples
 
     samples = find_samples(require_data(data), split)
-    images = [taught_from_sample(sample) for sample in samples]
+    images = [taught_from_sample(sample, config.classes) for sample in samples]
     if limit_images is not None:
-        images = some_images(images, limit_images, seed)
+        images = some_images(images, limit_images, config.seed)
     if limit_objects is not None:
-        images = some_objects(images, limit_objects, seed)
+        images = some_objects(images, limit_objects, config.seed)
     return images
 
 

@@ -97,12 +97,14 @@ class Project:
     images : in order; no two have one name
     model : name or folder of the checkpoint; empty for the default
     adapter : name of the adapter; empty for none
+    classes : names of the objects' classes 0, 1, …, as far as they have names
     """
 
     path: Path
     images: tuple[ProjectImage, ...] = ()
     model: str = ""
     adapter: str = ""
+    classes: tuple[str, ...] = ()
 
     def with_image(self, image: ProjectImage) -> Project:
         """Return the project with one more image, in the place of one of its name."""
@@ -128,7 +130,9 @@ def read_project(path: Path) -> Project:
         if found["dinomask_project"] != FORMAT:
             raise _no_project(path, got=f"format {found['dinomask_project']!r}")
         images = tuple(_image(entry, path.parent) for entry in found["images"])
-        project = Project(path, images, str(found["model"]), str(found["adapter"]))
+        # files of earlier versions name no classes
+        classes = tuple(str(name) for name in found.get("classes", ()))
+        project = Project(path, images, str(found["model"]), str(found["adapter"]), classes)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _no_project(path, got=f"{type(error).__name__}: {error}") from error
     _require_names(project)
@@ -160,6 +164,7 @@ def write_project(project: Project) -> None:
         "dinomask_version": dinomask.__version__,
         "model": project.model,
         "adapter": project.adapter,
+        "classes": list(project.classes),
         "images": [_entry(image, folder) for image in project.images],
     }
     with replacing(project.path) as temporary:

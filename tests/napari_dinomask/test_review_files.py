@@ -13,7 +13,12 @@ from dinomask.adapt.journal import Journal, journal_path, pixel_identity
 from dinomask.adapt.label_store import ArrayStore
 from dinomask.image import open_image
 from dinomask.project import read_project, replay, taught_from_project
-from napari_dinomask.review_files import first_labels_path, keep_first, keep_project
+from napari_dinomask.review_files import (
+    first_labels_path,
+    keep_first,
+    keep_project,
+    known_classes,
+)
 from tests.train.scenes import disc_labels, image_of
 
 if TYPE_CHECKING:
@@ -39,7 +44,10 @@ def test_a_review_can_be_learned_from_and_replayed(tmp_path: Path, n_planes: int
     journal = Journal.open(journal_file, pixel_identity(image), image.shape_yx)
     journal.carry_out(corrections.remove(store, 2, plane=plane), store)
     journal.carry_out(corrections.accept(store, 3, plane=plane), store)
-    keep_project(tmp_path / "cells.ome.tif", labels.copy(), journal_file, "tiny", "")
+    assert known_classes(journal_file) == ()
+    names = ("cell", "dividing")
+    keep_project(tmp_path / "cells.ome.tif", labels.copy(), journal_file, "tiny", "", names)
+    assert known_classes(journal_file) == names
     project = read_project(tmp_path / "cells.dinomask.json")
     (known,) = taught_from_project(project)
     assert (known.n_objects, known.n_refuted) == (1, 1)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,14 @@ from napari_dinomask.teach_wording import (
     say_teaching,
     say_verdict,
 )
-from napari_dinomask.teaching import Curves, Lesson, TeachIntent, join_lessons, suggest_name
+from napari_dinomask.teaching import (
+    Curves,
+    Lesson,
+    TeachIntent,
+    join_classes,
+    join_lessons,
+    suggest_name,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,6 +55,18 @@ def journal(tmp_path: Path) -> Journal:
     journal.carry_out(plan.add(store, np.ones((4, 4), bool), (34, 2)), store)
     journal.record(Reviewed.of_box((0, 0, 20, 20)))
     return journal
+
+
+def test_layers_share_one_list_of_classes() -> None:
+    def named(*names: str) -> Any:
+        return SimpleNamespace(review=SimpleNamespace(class_names=names))
+
+    assert join_classes([]) == ()
+    assert join_classes([named(), named("cell", "dead"), named("cell")]) == ("cell", "dead")
+    with pytest.raises(SettingsError, match="same names"):
+        join_classes([named("cell", "dead"), named("cell", "dividing")])
+    intent = TeachIntent("mine", classes=("cell", "dead"))
+    assert intent.resolve().classes == ("cell", "dead")
 
 
 def test_a_lesson_counts_objects_not_strokes(journal: Journal) -> None:

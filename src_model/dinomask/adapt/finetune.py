@@ -20,7 +20,7 @@ from dinomask.adapt.learning import Learning, teaching_key
 from dinomask.adapt.preflight import plan_teaching, require_teachable
 from dinomask.adapt.progress import TeachProgress, TeachResult
 from dinomask.adapt.reference import reference_images
-from dinomask.adapt.taught import diameter_spread, typical_diameter_px
+from dinomask.adapt.taught import class_list, diameter_spread, typical_diameter_px
 from dinomask.adapt.trial import cut_scenes
 from dinomask.config import as_dict
 from dinomask.errors import ModelError, OutputError
@@ -94,9 +94,11 @@ def finetune(
     torch.set_num_threads(config.threads or default_threads())
     learned_from, held_out = part_places(taught, config.held_out, config.seed)
     n_objects = sum(image.n_objects for image in taught)
-    learning = Learning.begin(learned_from, out, config, n_objects)
+    own = base.architecture
+    classes = class_list(taught, config.classes, own.class_names, own.n_classes)
+    learning = Learning.begin(learned_from, out, config, n_objects, classes)
     clock = WorkClock(learning.notes.worked_s, config.minutes * 60, on_progress)
-    judge = _judge(taught, held_out, config, clock)
+    judge = _judge(taught, held_out, config, clock, classes)
     started = time.monotonic()
     before = judge.figures(phase="prepare")
     # scenes of both kinds take alike
@@ -108,6 +110,7 @@ def finetune(
     )
     verdict = judge_learned(judge, before, learning.best_tensors(), fit)
     figures = _figures(taught, held_out, learning, verdict, config)
+    figures["classes"] = list(classes)
     manifest = AdapterManifest(
         folder.name,
         base.name,
@@ -116,6 +119,7 @@ def finetune(
         score_threshold=verdict.after.threshold,
         diameter_px=_typical(taught),
         diameter_spread=diameter_spread(taught),
+        class_names=classes,
         provenance=figures | {KEY: key} | (notes or {}),
     )
     save_adapter(folder, verdict.tensors, manifest, overwrite=overwrite)
@@ -128,13 +132,14 @@ def _judge(
     held_out: Sequence[TaughtImage],
     config: TeachConfig,
     clock: WorkClock,
+    classes: Sequence[str],
 ) -> Judge:
     target_px = load_model(config.model)[0].config.target_diameter_px
     clock.tell("prepare")
     held_scenes = cut_scenes(held_out, target_px, _typical(taught), seed=config.seed)
     clock.tell("prepare")
     reference = cut_scenes(reference_images(), target_px, None)
-    return Judge(held_scenes, reference, config, clock)
+    return Judge(held_scenes, reference, config, clock, classes)
 
 
 def _figures(

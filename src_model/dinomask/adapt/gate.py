@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dinomask.adapt.trial import HALF, TrialScores, score_scenes
 from dinomask.nets.adapters import WEIGHT, merge_tensors, rounded
+from dinomask.nets.growing import grow_classes
 from dinomask.nets.precision import choose_dtype
 from dinomask.nets.zoo import load_model
 from dinomask.run.predictor import Predictor, choose_device
@@ -89,6 +90,7 @@ class Judge:
     reference : scenes on which nothing should be forgotten
     config : settings of the teaching
     clock : told after each scene
+    classes : names of all classes, where there are more than the checkpoint's
     """
 
     def __init__(
@@ -97,11 +99,13 @@ class Judge:
         reference: Sequence[Scene],
         config: TeachConfig,
         clock: WorkClock,
+        classes: Sequence[str] = (),
     ) -> None:
         self.config = config
         self._held_out = held_out
         self._reference = reference
         self._clock = clock
+        self.classes = tuple(classes)
         self._usual = load_model(config.model)[1].score_threshold
 
     @property
@@ -143,7 +147,7 @@ class Judge:
     ) -> TrialScores:
         model, manifest = load_model(self.config.model)
         if fit is not None and tensors is not None:
-            model = merge_tensors(model, fit, rounded(tensors)).eval()
+            model = merge_tensors(model, fit, rounded(tensors), self.classes).eval()
         device = choose_device(self.config.device)
         predictor = Predictor(model.to(device), manifest, device, choose_dtype("auto", device))
         return score_scenes(predictor, scenes, tick=lambda: self._clock.tell(phase, step))
@@ -163,7 +167,7 @@ def judge_learned(
     """
     tried: list[Verdict] = []
     for share in SHARES:
-        weaker = between(judge.config.model, tensors, share)
+        weaker = between(judge.config.model, tensors, share, judge.classes)
         after = judge.figures(fit, weaker)
         promoted, reason = decide(before, after, judge.config.max_forgetting)
         tried.append(Verdict(weaker, promoted, reason, before, after, share))
@@ -186,7 +190,9 @@ def decide(before: Figures, after: Figures, max_forgetting: float) -> tuple[bool
     return True, f"better ({learned}), nothing much forgotten ({kept})"
 
 
-def between(model: str, tensors: dict[str, Tensor], share: float) -> dict[str, Tensor]:
+def between(
+    model: str, tensors: dict[str, Tensor], share: float, classes: Sequence[str] = ()
+) -> dict[str, Tensor]:
     """Return an adapter that goes a share of the way from the base to another one.
 
     Parameters
@@ -194,10 +200,11 @@ def between(model: str, tensors: dict[str, Tensor], share: float) -> dict[str, T
     model : the base's name
     tensors : of the adapter
     share : 0 for the base, 1 for the adapter
+    classes : of the adapter, where there are more than the base's
     """
     if share == 1:
         return tensors
-    base = load_model(model)[0].state_dict()
+    base = grow_classes(load_model(model)[0], classes).state_dict()
     moved = {}
     for name, value in tensors.items():
         plain = name.removeprefix(WEIGHT)

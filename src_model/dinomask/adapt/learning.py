@@ -17,6 +17,7 @@ from dinomask.adapt.taught import typical_diameter_px
 from dinomask.config import as_dict
 from dinomask.errors import ModelError, OutputError
 from dinomask.nets.adapters import learned_tensors
+from dinomask.nets.growing import grow_classes
 from dinomask.nets.zoo import load_model, write_atomically
 from dinomask.run.predictor import choose_device
 from dinomask.train.balance import balancer_of
@@ -99,7 +100,11 @@ class Learning:
 
     @staticmethod
     def begin(
-        taught: Sequence[TaughtImage], out: Path, config: TeachConfig, n_objects: int
+        taught: Sequence[TaughtImage],
+        out: Path,
+        config: TeachConfig,
+        n_objects: int,
+        classes: Sequence[str] = (),
     ) -> Learning:
         """Prepare a training, or take up the one in a folder.
 
@@ -109,14 +114,19 @@ class Learning:
         out : folder of its state
         config : settings
         n_objects : known in all, by which the mode may be chosen
+        classes : names of all classes, where there are more than the checkpoint's; see
+            `dinomask.nets.growing`
 
         Raises
         ------
         OutputError
             If the folder holds another teaching.
+        SettingsError
+            If the classes don't begin with the checkpoint's.
         """
         model, manifest = load_model(config.model)
         base_state = {k: v.clone() for k, v in model.state_dict().items()}
+        model = grow_classes(model, classes)
         key = teaching_key(taught, config, manifest.weights_sha256)
         notes = _read_notes(out, key)
         device = choose_device(config.device)
@@ -277,7 +287,7 @@ def teaching_key(taught: Sequence[TaughtImage], config: TeachConfig, base_sha256
     """Return a hash of all that decides a teaching."""
     digest = hashlib.sha256(json.dumps([as_dict(config), base_sha256], sort_keys=True).encode())
     for image in taught:
-        for array in (image.image_cyx, image.labels_yx):
+        for array in (image.image_cyx, image.labels_yx, image.object_classes()):
             digest.update(str((array.shape, array.dtype)).encode())
             digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import psutil
 
 from dinomask.adapt.held_out import FEWEST, part_places
 from dinomask.adapt.progress import Preflight
+from dinomask.adapt.taught import class_list
 from dinomask.errors import TeachError
 
 if TYPE_CHECKING:
@@ -21,6 +23,10 @@ PROCESS_MB = 1450.0
 
 CROP_MB = 60.0
 """Activations of a crop of 224 px with the bundled model, all of it learning."""
+
+
+FEW_OF_A_CLASS = 10
+"""With fewer examples of a new class it is learned badly."""
 
 
 def plan_teaching(taught: Sequence[TaughtImage], config: TeachConfig) -> Preflight:
@@ -59,6 +65,7 @@ def plan_teaching(taught: Sequence[TaughtImage], config: TeachConfig) -> Preflig
             "nothing tells where there is no object: mark a region as reviewed, or delete"
             " false ones"
         )
+    warnings += _rare_classes(taught, config)
     mode = config.chosen_mode(n_objects)
     return Preflight(
         config.minutes * 60,
@@ -69,6 +76,18 @@ def plan_teaching(taught: Sequence[TaughtImage], config: TeachConfig) -> Preflig
         tuple(problems),
         tuple(warnings),
     )
+
+
+def _rare_classes(taught: Sequence[TaughtImage], config: TeachConfig) -> list[str]:
+    """Warn of classes with hardly any example, where there are several."""
+    classes = [image.object_classes() for image in taught]
+    counts = np.bincount(np.concatenate(classes)) if classes else np.zeros(0, np.int64)
+    names = class_list(taught, config.classes, (), 1)
+    return [
+        f"only {n} of “{names[number]}”: ten or more examples of a class are a good start"
+        for number, n in enumerate(counts.tolist())
+        if number and 0 < n < FEW_OF_A_CLASS
+    ]
 
 
 def require_teachable(taught: Sequence[TaughtImage], config: TeachConfig) -> None:

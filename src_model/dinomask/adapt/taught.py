@@ -61,6 +61,14 @@ class TaughtImage:
         """Objects to learn."""
         return int(np.count_nonzero(np.bincount(self.labels_yx[self.labels_yx > 0])))
 
+    def object_classes(self) -> Array:
+        """Return the class of each object to learn, shape (N,), int64."""
+        ids = np.unique(self.labels_yx[self.labels_yx > 0])
+        if self.classes is None:
+            return np.zeros(len(ids), np.int64)
+        classes: Array = self.classes[ids]
+        return classes
+
     @property
     def n_refuted(self) -> int:
         """Places where a false positive was deleted."""
@@ -111,6 +119,25 @@ def taught_from_sample(sample: Sample, classes: tuple[str, ...] = ()) -> TaughtI
         read.classes if classes else None,
         sample.group,
     )
+
+
+def class_list(
+    images: Sequence[TaughtImage], given: Sequence[str], known: Sequence[str], n_known: int
+) -> tuple[str, ...]:
+    """Return the names of all classes; empty if there is one only.
+
+    Parameters
+    ----------
+    images : what is known
+    given : names the user gave, in order
+    known, n_known : of the checkpoint; names may be missing
+    """
+    used = max((int(image.object_classes().max(initial=0)) for image in images), default=0)
+    names = list(given or known)
+    for number in range(len(names), max(n_known, used + 1)):
+        name = f"class {number}"
+        names.append(name if name not in names else f"class {number} (new)")
+    return tuple(names) if len(names) > 1 or known else ()
 
 
 def limit_images(images: list[TaughtImage], n: int, seed: int = 0) -> list[TaughtImage]:

@@ -45,10 +45,12 @@ class Scene:
     ----------
     tile_cyx : shape (3, H, W), float32, normalised
     labels_yx : shape (H, W); -1 unknown, and so is everything beyond the core
+    classes : shape (max label + 1,); class of each label; None: all of class 0
     """
 
     tile_cyx: Array
     labels_yx: Array
+    classes: Array | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,9 +113,10 @@ def cut_scenes(
         scale = target_px / (annotated.diameter_px or typical_px or target_px)
         config = NormaliseConfig()
         pixels = annotated.normaliser(config.low_pct, config.high_pct).apply(image.image_cyx)
-        scenes += [
+        cut = [
             _cut(pixels, image.labels_yx, scale, core) for core in _cores(image.labels_yx, scale)
         ]
+        scenes += [dataclasses.replace(scene, classes=image.classes) for scene in cut]
     scenes = [scene for scene in scenes if (scene.labels_yx != UNSUPERVISED).any()]
     if len(scenes) > most:
         chosen = np.random.default_rng(seed).choice(len(scenes), most, replace=False)
@@ -192,17 +195,40 @@ def score_scenes(
         found = predictor.detect(scene.tile_cyx, config)
         n_objects += len(np.unique(scene.labels_yx[scene.labels_yx > 0]))
         for t, threshold in enumerate(thresholds):
-            drawn = draw(found.take(found.scores >= threshold), scene.labels_yx.shape)
-            matching = match(*leave_out_unsupervised(scene.labels_yx, drawn))
-            for i, tau in enumerate(TAUS):
-                count = matching.counts(tau)
-                counts[t, i] += count.tp, count.fp, count.fn
+            counts[t] += _count(
+                scene, found.take(found.scores >= threshold), predictor.model.config.n_classes
+            )
         if tick:
             tick()
     total = counts.sum(axis=2)
     # nothing to find and nothing found is right
     ap = np.divide(counts[..., 0], total, out=np.ones_like(total), where=total > 0)
     return TrialScores(ap, tuple(thresholds), n_objects)
+
+
+def _count(scene: Scene, found: Instances, n_classes: int) -> Array:
+    """Count hits, false and missed objects at each IoU, class by class; shape (10, 3)."""
+    drawn = draw(found, scene.labels_yx.shape)
+    counts = np.zeros((len(TAUS), 3))
+    known = 1 if scene.classes is None else int(scene.classes.max(initial=0)) + 1
+    for number in range(max(n_classes, known)):
+        truth, shown = scene.labels_yx, drawn
+        if max(n_classes, known) > 1:
+            truth = np.where((truth > 0) & (_class_at(truth, scene.classes) != number), 0, truth)
+            of_found = np.concatenate([[0], found.classes])
+            shown = np.where(of_found[drawn] == number, drawn, 0)
+        matching = match(*leave_out_unsupervised(truth, shown))
+        for i, tau in enumerate(TAUS):
+            count = matching.counts(tau)
+            counts[i] += count.tp, count.fp, count.fn
+    return counts
+
+
+def _class_at(labels_yx: Array, classes: Array | None) -> Array:
+    if classes is None:
+        return np.zeros_like(labels_yx)
+    at: Array = classes[np.maximum(labels_yx, 0)]
+    return at
 
 
 def draw(found: Instances, shape_yx: tuple[int, ...]) -> Array:

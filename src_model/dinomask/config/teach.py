@@ -9,10 +9,14 @@ from dinomask.config.checks import require
 from dinomask.config.fit import FitConfig
 from dinomask.config.model import LoraSettings
 from dinomask.config.segment import SegmentConfig
+from dinomask.config.tasks import BalanceConfig
 from dinomask.config.train import AugmentConfig, TrainConfig
 
 FEW_OBJECTS = 20
 """With fewer objects than this the heads alone learn, unless told otherwise."""
+
+RARE_POWER = 0.5
+"""Classes weigh (their share of all objects) ** -this."""
 
 TeachMode = Literal["auto", "heads", "late", "lora", "hybrid", "full"]
 FittedMode = Literal["full", "late", "lora", "hybrid", "frozen"]
@@ -29,6 +33,10 @@ class TeachConfig:
     """What learns: the heads; the last blocks too (late); LoRA matrices beside the late blocks and
     the heads (lora); LoRA in early and all of the late blocks (hybrid); everything (full). Auto
     takes heads for fewer than 20 objects, else lora."""
+
+    classes: tuple[str, ...] = ()
+    """Names of all object classes, those of the checkpoint first; further ones are learned as new
+    classes. Empty takes the checkpoint's, and numbers for new ones."""
 
     minutes: float = 5.0
     """Time for everything: preparing, training and the comparison with the base."""
@@ -82,6 +90,14 @@ class TeachConfig:
     """Seed of crops and of the choice of held-out objects."""
 
     def __post_init__(self) -> None:
+        # JSON has no tuples
+        object.__setattr__(self, "classes", tuple(str(name) for name in self.classes))
+        require(
+            len(set(self.classes)) == len(self.classes) and all(self.classes),
+            "different names of classes",
+            self.classes,
+            "Name each class once.",
+        )
         require(self.minutes > 0, "more than 0 minutes", self.minutes, "Use 5.")
         require(
             0 < self.held_out < 1,
@@ -134,6 +150,8 @@ class TeachConfig:
             threads=self.threads,
             augment=TEACH_AUGMENT,
             fit=self.fit(mode),
+            # a new class begins with few examples among many objects
+            balance=BalanceConfig(class_power=RARE_POWER),
         )
 
 

@@ -9,6 +9,7 @@ import torch
 
 from dinomask.errors import SettingsError
 from dinomask.nets.centermask import CenterMask
+from dinomask.nets.growing import require_first
 from dinomask.nets.lora import BACKBONE_PREFIX
 from dinomask.nets.lora_parts import PartsUp
 from dinomask.nets.lora_targets import layer_ranks
@@ -79,19 +80,13 @@ def _with_classes(
     config: ModelConfig, class_names: tuple[str, ...], weights: Mapping[str, Tensor]
 ) -> ModelConfig:
     """Return the architecture with all classes that the adapter knows."""
-    known = config.class_names
-    n_classes = len(class_names) or config.n_classes
-    if n_classes < config.n_classes or (class_names and class_names[: len(known)] != known):
-        raise SettingsError(
-            expected=f"classes that begin with the checkpoint's ({', '.join(known) or 'one'})",
-            got=", ".join(class_names),
-            remedy="Teach the adapter again on this checkpoint.",
-        )
+    if class_names:
+        require_first(config.class_names, config.n_classes, class_names)
     semantic = weights[_SEMANTIC].shape[0] if _SEMANTIC in weights else config.semantic_classes
     return dataclasses.replace(
         config,
-        n_classes=n_classes,
-        class_names=class_names or known,
+        n_classes=len(class_names) or config.n_classes,
+        class_names=class_names or config.class_names,
         semantic_classes=semantic,
     )
 
