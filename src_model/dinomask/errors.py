@@ -71,6 +71,10 @@ class TeachError(DinomaskError):
     """A teaching that can't begin: too little is known, or memory is short."""
 
 
+class ExplainError(DinomaskError):
+    """Something that can't be explained: too few objects, all alike, or of another model."""
+
+
 class EngineError(DinomaskError):
     """Workers or a cluster that can't be used or were lost; finished tiles are kept."""
 

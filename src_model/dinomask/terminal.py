@@ -28,6 +28,14 @@ STAGES = {
     "render": "drawing labels",
     "evaluate": "evaluating",
     "explain": "looking inside",
+    "measure": "measuring objects",
+    "features": "looking at objects",
+    "pca": "looking at the image",
+    "umap": "laying out (UMAP)",
+    "tsne": "laying out (t-SNE)",
+    "kmeans": "grouping (k-means)",
+    "hdbscan": "grouping (HDBSCAN)",
+    "probe": "probing",
 }
 TEACH_PHASES = {"prepare": "preparing", "train": "learning", "gate": "comparing with the base"}
 TEXTS = ("trial", "state", "fit", "note")

@@ -24,6 +24,7 @@ from dinomask.config.compress import (
 )
 from dinomask.config.fit import FitConfig
 from dinomask.config.model import LORA_TARGETS, PATCH_PX, QKV_PARTS, LoraSettings, ModelConfig
+from dinomask.config.objects import ClusterConfig, MapConfig, ProbeConfig
 from dinomask.config.planes import PlanesConfig
 from dinomask.config.segment import (
     MIN_DIAMETER_PX,
@@ -47,6 +48,7 @@ __all__ = [
     "AugmentConfig",
     "BalanceConfig",
     "BlockPruneSettings",
+    "ClusterConfig",
     "CompressConfig",
     "DetectConfig",
     "DistilSettings",
@@ -55,11 +57,13 @@ __all__ = [
     "HeadPruneSettings",
     "LoraSettings",
     "LoraSparsifySettings",
+    "MapConfig",
     "MlpPruneSettings",
     "ModelConfig",
     "NetworkShape",
     "NormaliseConfig",
     "PlanesConfig",
+    "ProbeConfig",
     "SearchSpace",
     "SegmentConfig",
     "ShareSettings",

@@ -58,6 +58,30 @@ class Backbone(nn.Module, abc.ABC):
         tensors of shape (B, D, H / s, W / s), D of `widths`, s of `strides_px`
         """
 
+    @property
+    def n_layers(self) -> int:
+        """How many layers `layer_maps` can give: transformer blocks, else feature maps."""
+        return len(self.widths)
+
+    def layer_stride_px(self, layer: int) -> float:
+        """Return the stride of a layer's map, in model pixels."""
+        return self.strides_px[layer]
+
+    def layer_maps(self, images: Tensor, layers: Sequence[int]) -> list[Tensor]:
+        """Return the maps of any layers, first to last, whether or not the pyramid uses them.
+
+        Parameters
+        ----------
+        images : as for `forward`
+        layers : from 0 up to `n_layers`, ascending
+
+        Returns
+        -------
+        tensors of shape (B, D, H / s, W / s), s of `layer_stride_px`
+        """
+        maps = self(images)
+        return [maps[layer] for layer in layers]
+
 
 class ViTBackbone(Backbone):
     """A timm ViT with a patch of 14 px, whose tokens are the pyramid's grid at stride 14.
@@ -97,6 +121,19 @@ class ViTBackbone(Backbone):
     def forward(self, images: Tensor) -> list[Tensor]:
         """Return feature maps of the chosen blocks; see `Backbone.forward`."""
         return token_maps(self.vit, images, self.indices, self.mixing)
+
+    @property
+    def n_layers(self) -> int:
+        """Transformer blocks; see `Backbone.n_layers`."""
+        return len(self.vit.blocks)
+
+    def layer_stride_px(self, layer: int) -> float:
+        """Return the side of a patch; see `Backbone.layer_stride_px`."""
+        return float(PATCH_PX)
+
+    def layer_maps(self, images: Tensor, layers: Sequence[int]) -> list[Tensor]:
+        """Return the normalised maps of any blocks; see `Backbone.layer_maps`."""
+        return token_maps(self.vit, images, layers, self.mixing)
 
 
 def choose_blocks(depth: int, chosen: Sequence[int] | None = None) -> list[int]:

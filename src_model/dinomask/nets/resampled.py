@@ -111,6 +111,31 @@ class ResampledBackbone(Backbone):
             resampled.append(F.avg_pool2d(resampled[-1], round(PATCH_PX / self.strides_px[-2])))
         return resampled
 
+    @property
+    def n_layers(self) -> int:
+        """Transformer blocks or stages; see `Backbone.n_layers`."""
+        return len(self.network.blocks) if self._is_plain else len(self.widths)  # type: ignore[arg-type]
+
+    def layer_stride_px(self, layer: int) -> float:
+        """Return the stride of a layer's map; see `Backbone.layer_stride_px`."""
+        # the blocks of a transformer of one resolution are all alike
+        return self.strides_px[0 if self._is_plain else layer]
+
+    def layer_maps(self, images: Tensor, layers: Sequence[int]) -> list[Tensor]:
+        """Return the maps of any blocks or stages; see `Backbone.layer_maps`."""
+        if not self._is_plain:
+            return super().layer_maps(images, layers)
+        vit = cast("VisionTransformer", self.network)
+        shape_yx = (images.shape[-2], images.shape[-1])
+        return [
+            self._onto_grid(m, self.network_strides_px[0], self.strides_px[0], shape_yx)
+            for m in token_maps(vit, self._prepare(images), layers, self.mixing)
+        ]
+
+    @property
+    def _is_plain(self) -> bool:
+        return isinstance(self.network, VisionTransformer)
+
     def _network_maps(self, images: Tensor) -> list[Tensor]:
         if isinstance(self.network, VisionTransformer):
             return token_maps(self.network, images, self.indices, self.mixing)

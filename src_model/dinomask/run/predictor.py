@@ -20,6 +20,8 @@ from dinomask.run.fusion import fuse
 from dinomask.run.views import plan_views
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from dinomask.config import DetectConfig, SegmentConfig
     from dinomask.nets.adapter_manifest import AdapterManifest
     from dinomask.nets.catalogue import Precision
@@ -238,6 +240,26 @@ class Predictor:
         with self.autocast():
             maps = self.model.backbone_maps(self._tiles(tiles_bcyx))
         return np.asarray(maps[-1].float().cpu())
+
+    @torch.inference_mode()
+    def layer_tokens(
+        self, tiles_bcyx: npt.NDArray[Any], layers: Sequence[int]
+    ) -> list[npt.NDArray[Any]]:
+        """Describe what tiles show, place by place, by the features of any layers.
+
+        Parameters
+        ----------
+        tiles_bcyx : as for `detect_batch`
+        layers : from 0 up to the backbone's `n_layers`, ascending
+
+        Returns
+        -------
+        arrays of shape (B, D, h, w), float32, a layer each
+        """
+        with self._autocast():
+            shown = (self._tiles(tiles_bcyx) - self.model.mean) / self.model.std
+            maps = self.model.backbone.layer_maps(shown, layers)
+        return [np.asarray(m.float().cpu()) for m in maps]
 
     def _tiles(self, tiles_bcyx: npt.NDArray[Any]) -> torch.Tensor:
         return torch.from_numpy(tiles_bcyx).to(self.device, memory_format=torch.channels_last)

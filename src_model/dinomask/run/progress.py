@@ -14,7 +14,7 @@ class Progress:
 
     Attributes
     ----------
-    stage : "size", "detect", "stitch", "render" or "explain"
+    stage : such as "size", "detect", "stitch" or "render"
     done, total : steps of this stage
     elapsed_s : since the stage began
     resumed : steps that an earlier, interrupted run had done already

@@ -1,0 +1,245 @@
+"""Tokens of a whole image on one grid of patches, computed tile by tile.
+
+Tiles of a segmentation begin anywhere; these begin at whole patches of the image, so
+that each place has one token whatever tile it was computed in. A token at the border
+of what a tile sees knows less of its surroundings, so tiles overlap by the halo and
+give only their cores. What remains is that a transformer's token has seen its tile
+and nothing beyond.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dinomask.config import PATCH_PX
+from dinomask.errors import SettingsError
+from dinomask.image.doctor import examine, require_usable
+from dinomask.image.normalise import Normaliser, fit_normaliser
+from dinomask.image.resample import read_scaled, scaled_length
+from dinomask.run.engines.tile_work import CUDA_BATCH
+from dinomask.run.progress import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from dinomask.config import SegmentConfig, TileConfig
+    from dinomask.image.source import Image
+    from dinomask.instances import Array
+    from dinomask.nets.features import Backbone
+    from dinomask.run.predictor import Predictor
+    from dinomask.run.progress import OnProgress
+    from dinomask.tiles.plan import Box
+
+
+@dataclasses.dataclass(frozen=True)
+class PatchTile:
+    """One tile, in whole patches of the image.
+
+    Attributes
+    ----------
+    core_yxyx : patches that the tile gives, half-open
+    read_yxyx : patches that the network sees; may overhang an image smaller than a tile
+    """
+
+    core_yxyx: Box
+    read_yxyx: Box
+
+
+@dataclasses.dataclass(frozen=True)
+class PatchPlan:
+    """Tiles on the grid of patches; their cores partition it.
+
+    Attributes
+    ----------
+    shape_yx : of the grid, in patches
+    tile, halo : side of what the network sees, and margin around the core, in patches
+    """
+
+    shape_yx: tuple[int, int]
+    tile: int
+    halo: int
+
+    @staticmethod
+    def of(shape_scaled_yx: tuple[int, int], config: TileConfig) -> PatchPlan:
+        """Plan the tiles of an image of so many model pixels."""
+        height, width = (math.ceil(n / PATCH_PX) for n in shape_scaled_yx)
+        halo = math.ceil(config.halo_px / PATCH_PX)
+        tile = config.tile_px // PATCH_PX
+        # a core of at least one patch is left, whatever was rounded up
+        return PatchPlan((height, width), tile, min(halo, (tile - 1) // 2))
+
+    def __len__(self) -> int:
+        return self._count(self.shape_yx[0]) * self._count(self.shape_yx[1])
+
+    def __getitem__(self, index: int) -> PatchTile:
+        if not 0 <= index < len(self):
+            msg = f"tile {index} of a plan with {len(self)} tiles"
+            raise IndexError(msg)
+        row, column = divmod(index, self._count(self.shape_yx[1]))
+        top, bottom, y = self._along(row, self.shape_yx[0])
+        left, right, x = self._along(column, self.shape_yx[1])
+        return PatchTile((top, left, bottom, right), (y, x, y + self.tile, x + self.tile))
+
+    def _count(self, size: int) -> int:
+        if size <= self.tile:
+            return 1
+        return 1 + -(-(size - self.tile) // (self.tile - 2 * self.halo))
+
+    def _start(self, i: int, n: int, size: int) -> int:
+        return 0 if n == 1 else i * (size - self.tile) // (n - 1)
+
+    def _along(self, i: int, size: int) -> tuple[int, int, int]:
+        """Core start, core end and read start of the i-th tile along an axis."""
+        n = self._count(size)
+        start = self._start(i, n, size)
+        first = 0 if i == 0 else (self._start(i - 1, n, size) + self.tile + start) // 2
+        last = size if i == n - 1 else (start + self.tile + self._start(i + 1, n, size)) // 2
+        return first, last, start
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenSource:
+    """The tokens of some layers over a whole image, in tiles.
+
+    Attributes
+    ----------
+    predictor : the model
+    image, normaliser, scale : what it sees; model pixels per image pixel
+    layers : of the backbone, from 0, ascending
+    plan : the tiles
+    batch : tiles that go through the network at once
+    """
+
+    predictor: Predictor
+    image: Image
+    normaliser: Normaliser
+    scale: float
+    layers: tuple[int, ...]
+    plan: PatchPlan
+    batch: int
+
+    @staticmethod
+    def of(
+        image: Image,
+        diameter_px: float,
+        layers: Sequence[int],
+        config: SegmentConfig,
+        predictor: Predictor,
+    ) -> TokenSource:
+        """Prepare an image for a model.
+
+        Parameters
+        ----------
+        image : any size
+        diameter_px : of its objects, in image pixels; sets the scale
+        layers : negative ones count from the last
+        config : normalisation, tiles and batch
+        predictor : the model
+
+        Raises
+        ------
+        SettingsError
+            If there is no such layer.
+        InputError
+            If the image can't be used.
+        """
+        chosen = choose_layers(predictor.model.backbone, layers)
+        require_usable(examine(image))
+        scale = predictor.target_diameter_px / diameter_px
+        height, width = (scaled_length(n, scale) for n in image.shape_yx)
+        batch = config.batch or (CUDA_BATCH if predictor.device.type == "cuda" else 1)
+        normaliser = fit_normaliser(image, config.normalise)
+        plan = PatchPlan.of((height, width), config.tiles)
+        return TokenSource(predictor, image, normaliser, scale, chosen, plan, batch)
+
+    @property
+    def cell_px(self) -> float:
+        """Side of a patch in image pixels."""
+        return PATCH_PX / self.scale
+
+    def cells_a_patch(self, layer: int) -> int:
+        """How many cells of a layer's map lie along the side of a patch: 1, 2 or 4."""
+        return round(PATCH_PX / self.predictor.model.backbone.layer_stride_px(layer))
+
+    def width(self, layer: int) -> int:
+        """How many features a layer has."""
+        backbone = self.predictor.model.backbone
+        return backbone.widths[layer if backbone.n_layers == len(backbone.widths) else -1]
+
+    def rows_of_patches(self, axis: int) -> Array:
+        """Return the patch that holds the middle of each image pixel along an axis, ascending."""
+        n_px, n_patches = self.image.shape_yx[axis], self.plan.shape_yx[axis]
+        patches = np.floor((np.arange(n_px) + 0.5) * (self.scale / PATCH_PX)).astype(np.int64)
+        return np.asarray(np.minimum(patches, n_patches - 1))
+
+    def look(
+        self, indices: Sequence[int], stage: str, on_progress: OnProgress | None = None
+    ) -> Iterator[tuple[PatchTile, Mapping[int, Array]]]:
+        """Yield tiles and the tokens of their cores.
+
+        Parameters
+        ----------
+        indices : of the tiles wanted, in this order
+        stage : what progress is called
+        on_progress : told before the first and after each tile; may raise to stop
+
+        Yields
+        ------
+        tile : where
+        tokens : layer → shape (h, w, D), float32, the cells of the tile's core
+        """
+        started = time.monotonic()
+        for first in range(0, len(indices), self.batch):
+            _tell(on_progress, stage, first, len(indices), started)
+            tiles = [self.plan[i] for i in indices[first : first + self.batch]]
+            pixels = np.stack([self._read(tile) for tile in tiles])
+            maps = self.predictor.layer_tokens(pixels, self.layers)
+            for b, tile in enumerate(tiles):
+                tokens = {
+                    layer: self._core(m[b], tile, layer)
+                    for layer, m in zip(self.layers, maps, strict=True)
+                }
+                yield tile, tokens
+        _tell(on_progress, stage, len(indices), len(indices), started)
+
+    def _read(self, tile: PatchTile) -> Array:
+        y0, x0, y1, x1 = (v * PATCH_PX for v in tile.read_yxyx)
+        return read_scaled(self.image, self.normaliser, self.scale, (y0, x0, y1, x1))
+
+    def _core(self, map_dyx: Array, tile: PatchTile, layer: int) -> Array:
+        k = self.cells_a_patch(layer)
+        top, left = tile.read_yxyx[:2]
+        y0, x0, y1, x1 = tile.core_yxyx
+        core = map_dyx[:, (y0 - top) * k : (y1 - top) * k, (x0 - left) * k : (x1 - left) * k]
+        return np.ascontiguousarray(np.moveaxis(core, 0, 2))
+
+
+def choose_layers(backbone: Backbone, layers: Sequence[int]) -> tuple[int, ...]:
+    """Return layers counted from 0, ascending, each once.
+
+    Raises
+    ------
+    SettingsError
+        If there is no such layer.
+    """
+    n = backbone.n_layers
+    wrong = [layer for layer in layers if not -n <= layer < n]
+    if wrong or not layers:
+        raise SettingsError(
+            expected=f"layers from 0 to {n - 1}, or from -{n} to -1, counted from the last",
+            got=f"{wrong[0]}" if wrong else "none",
+            remedy="Layer -1 is the last one.",
+        )
+    return tuple(sorted({layer % n for layer in layers}))
+
+
+def _tell(
+    on_progress: OnProgress | None, stage: str, done: int, total: int, started: float
+) -> None:
+    if on_progress is not None:
+        on_progress(Progress(stage, done, total, time.monotonic() - started))
