@@ -256,7 +256,7 @@ class Predictor:
         -------
         arrays of shape (B, D, h, w), float32, a layer each
         """
-        with self._autocast():
+        with self.autocast():
             shown = (self._tiles(tiles_bcyx) - self.model.mean) / self.model.std
             maps = self.model.backbone.layer_maps(shown, layers)
         return [np.asarray(m.float().cpu()) for m in maps]
