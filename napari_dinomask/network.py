@@ -5,6 +5,7 @@ napari starts in seconds without torch, and torch takes seconds to import.
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import threading
 from pathlib import Path
@@ -17,10 +18,13 @@ from dinomask.nets.catalogue import find_model, read_manifest
 if TYPE_CHECKING:
     from dinomask.adapt.prompt import Prompter
     from dinomask.config import SegmentConfig
+    from dinomask.explain.attention import TileAttention
+    from dinomask.explain.seen import SeenImage
     from dinomask.image.source import Image
     from dinomask.run.predictor import Predictor
     from dinomask.run.progress import OnProgress, OnTile
     from dinomask.run.segment import Segmentation
+    from dinomask.tiles.plan import Tile
     from napari_dinomask.session import RunRequest
 
 _LOADED_LIBRARIES = Path("/proc/self/maps")
@@ -110,6 +114,35 @@ class Network:
             )
         scale = predictor.target_diameter_px / diameter_px
         return Prompter(predictor, image, normaliser, scale, config.tiles)
+
+    def seen(self, image: Image, config: SegmentConfig, diameter_px: float | None) -> SeenImage:
+        """Return an image as the model of the settings sees it, to look inside.
+
+        Parameters
+        ----------
+        image : what is looked at
+        config : model, normalisation and tiles
+        diameter_px : of the objects, in image pixels; None estimates it
+
+        Raises
+        ------
+        ModelError
+            If the model can't be loaded.
+        InputError
+            If the image can't be read, or shows nothing to estimate the size from.
+        """
+        predictor = self.load(config)
+        from dinomask.explain.seen import SeenImage
+
+        known = dataclasses.replace(config, diameter_px=diameter_px or config.diameter_px)
+        return SeenImage.of(image, known, predictor)
+
+    def attention(self, seen: SeenImage, tile: Tile) -> TileAttention:
+        """Return the attention of a tile in all layers; see `attention_of`."""
+        from dinomask.explain.attention import attention_of
+
+        with self.turn:
+            return attention_of(seen, tile)
 
 
 def _keep_triton_from_mesa() -> None:

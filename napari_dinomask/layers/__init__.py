@@ -13,6 +13,7 @@ from napari_dinomask.layers.corrected import (
     made_by,
 )
 from napari_dinomask.layers.hand import Hand, Stroke
+from napari_dinomask.layers.heat import HeatLayer
 from napari_dinomask.layers.images import (
     PlaneView,
     facts_of,
@@ -29,6 +30,7 @@ from napari_dinomask.layers.pen import (
     Lines,
 )
 from napari_dinomask.layers.place import look_at, visible_window
+from napari_dinomask.layers.pointer import Pointer, cell_at
 from napari_dinomask.layers.region import EDIT_SUFFIX, RegionLayer
 from napari_dinomask.layers.results import (
     PREVIEW_SUFFIX,
@@ -53,15 +55,18 @@ __all__ = [
     "RESULT_SUFFIX",
     "CorrectedLayer",
     "Hand",
+    "HeatLayer",
     "Lines",
     "PaintLayer",
     "PlaneView",
+    "Pointer",
     "PreviewLayer",
     "RegionLayer",
     "Stroke",
     "add_empty",
     "add_result",
     "add_saved",
+    "cell_at",
     "correctable",
     "drawn_diameter_px",
     "facts_of",

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[Any]
 
+MAP = "dinomask_map"
+"""In the metadata of image layers that show what the model sees, and are no images."""
+
 _SAMPLES = 3
 
 
@@ -52,8 +55,9 @@ class PlaneView:
 
 
 def image_layers(viewer: ViewerModel) -> list[ImageLayer]:
-    """Return the image layers, the topmost first."""
-    return [layer for layer in reversed(viewer.layers) if isinstance(layer, ImageLayer)]
+    """Return the image layers, the topmost first; maps drawn by DINOmask are none."""
+    layers = [layer for layer in reversed(viewer.layers) if isinstance(layer, ImageLayer)]
+    return [layer for layer in layers if MAP not in layer.metadata]
 
 
 def view_of(layer: ImageLayer, dims: Dims) -> PlaneView:

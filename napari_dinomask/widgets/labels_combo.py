@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QSignalBlocker
+from qtpy.QtCore import QSignalBlocker, Signal
 from qtpy.QtWidgets import QComboBox, QSizePolicy
 
 from dinomask.errors import DinomaskError
@@ -18,20 +18,31 @@ NEW = "new, empty labels"
 
 
 class LabelsCombo(QComboBox):
-    """Choose the labels to correct."""
+    """Choose the labels on an image.
 
-    def __init__(self, viewer: ViewerModel) -> None:
+    Parameters
+    ----------
+    viewer : whose layers
+    otherwise : what the last entry says, which stands for none of them
+    """
+
+    labels_changed = Signal()
+    """Other labels may be chosen."""
+
+    def __init__(self, viewer: ViewerModel, otherwise: str = NEW) -> None:
         super().__init__()
+        self._otherwise = otherwise
         self._viewer = viewer
         self._image: Image | None = None
         self._layers: list[Labels] = []
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         for event in self._events():
             event.connect(self._refill)
+        self.currentIndexChanged.connect(lambda _: self.labels_changed.emit())
 
     @property
     def labels(self) -> Labels | None:
-        """The chosen layer; None for new labels."""
+        """The chosen layer; None for the last entry."""
         index = self.currentIndex()
         return self._layers[index] if 0 <= index < len(self._layers) else None
 
@@ -63,7 +74,8 @@ class LabelsCombo(QComboBox):
                 pass
         with QSignalBlocker(self):
             self.clear()
-            self.addItems([layer.name for layer in self._layers] + [NEW])
+            self.addItems([layer.name for layer in self._layers] + [self._otherwise])
             if chosen in self._layers and active not in self._layers:
                 self.setCurrentIndex(self._layers.index(chosen))
         self.setEnabled(self._image is not None)
+        self.labels_changed.emit()

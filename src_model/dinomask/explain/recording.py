@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+import threading
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -119,6 +120,8 @@ class Recording:
         self._fused: dict[int, bool] = {}
         self._seen: dict[str, dict[int, list[Tensor]]] = {"q": {}, "k": {}, "a": {}}
         self._grids: dict[int, tuple[int, int]] = {}
+        # another thread may be segmenting with the same network
+        self._thread = threading.get_ident()
 
     def attach(self) -> None:
         """Begin to note."""
@@ -224,15 +227,18 @@ class Recording:
 
     def _hook(self, module: nn.Module, kind: str, i: int) -> None:
         def note(_: nn.Module, __: Any, output: Tensor) -> None:
-            self._seen[kind].setdefault(i, []).append(output.detach().cpu())
+            if threading.get_ident() == self._thread:
+                self._seen[kind].setdefault(i, []).append(output.detach().cpu())
 
         self._handles.append(module.register_forward_hook(note))
 
     def _patches(self, _: nn.Module, __: Any, output: Tensor) -> None:
-        self._grids[-1] = (output.shape[1], output.shape[2])
+        if threading.get_ident() == self._thread:
+            self._grids[-1] = (output.shape[1], output.shape[2])
 
     def _note_grid(self, i: int, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        self._grids[i] = (inputs[0].shape[1], inputs[0].shape[2])
+        if threading.get_ident() == self._thread:
+            self._grids[i] = (inputs[0].shape[1], inputs[0].shape[2])
 
 
 def _network(backbone: Backbone) -> Any:
