@@ -63,6 +63,10 @@ class NoAttentionError(ModelError):
     """A convolutional backbone, asked for what only transformers have."""
 
 
+class BackendError(ModelError):
+    """A backend that isn't installed, or can't run a model on this machine."""
+
+
 class DataError(DinomaskError):
     """A folder of annotated images that can't be used."""
 

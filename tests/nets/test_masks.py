@@ -150,7 +150,10 @@ def test_masks_use_features_contours_and_attention() -> None:
     network = head()
     pyramid = Pyramid(torch.randn(2, 48, 28, 28), torch.randn(2, 6, 16, 16), (torch.zeros(0),) * 3)
     rois = [torch.tensor([[4.0, 4, 40, 44], [10, 2, 30, 20]]), torch.tensor([[0.0, 0, 56, 56]])]
-    logits = network(network.pool_fine(pyramid, rois), network.pool_detail(pyramid, rois))
+    logits = network(
+        network.pool_fine(pyramid.fine, rois),
+        network.pool_detail(network.detail(pyramid.detail), rois),
+    )
     assert logits.shape == (3, 16, 16)
     (logits * torch.randn_like(logits)).sum().backward()
     idle = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.any()]

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from dinomask.image.source import Image
     from dinomask.instances import Array
     from dinomask.nets.detection import DensePredictions
-    from dinomask.nets.pyramid import Pyramid
+    from dinomask.nets.network import RoiMaps
     from dinomask.run.predictor import Predictor
     from dinomask.tiles.plan import Box, TilePlan
 
@@ -89,13 +89,13 @@ class Proposal:
 class _Features:
     """What is kept of a tile; `origin_yx_px` in scaled pixels."""
 
-    pyramid: Pyramid
+    maps: RoiMaps
     dense: DensePredictions
     origin_yx_px: tuple[int, int]
 
     @property
     def n_bytes(self) -> int:
-        parts = [self.pyramid.detail, self.pyramid.fine, *self.pyramid.levels]
+        parts = [self.maps.fine, self.maps.detail]
         parts += [getattr(self.dense, field.name) for field in dataclasses.fields(self.dense)]
         return sum(part.element_size() * part.nelement() for part in parts)
 
@@ -251,8 +251,7 @@ class Prompter:
             self.predictor.device, memory_format=torch.channels_last
         )
         with self.predictor.autocast():
-            pyramid = self.predictor.model.features(tiles)
-            return _Features(pyramid, self.predictor.model.dense(pyramid), window[:2])
+            return _Features(*self.predictor.network.look(tiles), window[:2])
 
     @torch.inference_mode()
     def _draw(
@@ -264,7 +263,7 @@ class Prompter:
     ) -> list[tuple[float, Proposal]]:
         """Draw the masks of candidates, with how well each answers the click."""
         with self._lock, self.predictor.autocast():
-            rois, logits, iou = self.predictor.model.masks(features.pyramid, [found.boxes_yxyx_px])
+            rois, logits, iou = self.predictor.network.draw(features.maps, [found.boxes_yxyx_px])
         quality = iou.gather(1, found.classes[:, None])[:, 0].clamp(0, 1)
         scores = (found.scores * quality).float().cpu().numpy()
         trust = (found.scores**SCORE_POWER * quality * found.fits).float().cpu().numpy().tolist()

@@ -1,6 +1,7 @@
 """Which checkpoints there are and what they say about themselves. No torch here.
 
-A checkpoint is a folder with ``model.safetensors`` and ``manifest.json``; listing
+A checkpoint is a folder with ``model.safetensors`` and ``manifest.json``; the artefact
+of a backend (`dinomask.nets.artefact`) has other files beside the manifest. Listing
 models and reading manifests needs only the latter, so that a form or a command
 line can offer them at once.
 """
@@ -18,6 +19,7 @@ import platformdirs
 import dinomask
 from dinomask.config import ModelConfig
 from dinomask.errors import ModelError, SettingsError
+from dinomask.nets.artefact import BackendInfo
 
 BUNDLED = Path(dinomask.__file__).parent / "weights"
 MANIFEST_FILE = "manifest.json"
@@ -53,6 +55,9 @@ class Manifest:
 
     licence: str = ""
     """Licence of the weights."""
+
+    backend: BackendInfo | None = None
+    """What runs it, if it is the artefact of a backend; None for a PyTorch checkpoint."""
 
     precision: Precision = "auto"
     """Arithmetic in which the model should run where it is left to it; auto takes what is fast."""
@@ -120,6 +125,8 @@ def read_manifest(folder: Path) -> Manifest:
         # asked first: a later version may have fields that this one doesn't know
         _require_known_format(int(raw["format"]), path)
         raw["architecture"] = ModelConfig(**raw["architecture"])
+        if raw.get("backend") is not None:
+            raw["backend"] = BackendInfo(**raw["backend"])
         raw["trained_on"] = tuple(raw.get("trained_on", ()))
         return Manifest(**raw)
     except (OSError, ValueError, KeyError, TypeError, SettingsError) as error:

@@ -6,7 +6,6 @@ image → backbone → pyramid → FCOS boxes → SAG-Mask → MaskIoU → insta
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,7 +20,8 @@ from dinomask.nets.detection import (
     detection_losses,
 )
 from dinomask.nets.masks import MaskHead, MaskIoUHead, expand_boxes
-from dinomask.nets.proposals import propose, roi_losses, sample_proposals, sample_true_boxes
+from dinomask.nets.network import Detections, RoiMaps, find_instances
+from dinomask.nets.proposals import roi_losses, sample_proposals, sample_true_boxes
 from dinomask.nets.pyramid import FeaturePyramid, Pyramid
 from dinomask.nets.tasks import (
     ClassWeights,
@@ -38,31 +38,8 @@ if TYPE_CHECKING:
     from dinomask.config import DetectConfig, ModelConfig
     from dinomask.nets.features import Backbone
 
-ROI_CHUNK = 256
-"""RoIs that go through the mask head at once, to bound memory."""
-
 LOSS_NAMES = ("class", "box", "centerness", "mask", "mask_iou")
 """Losses of every model; further heads add theirs."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Detections:
-    """Objects of one tile, in model pixels, best score first.
-
-    Attributes
-    ----------
-    boxes_yxyx_px : shape (N, 4); as the detector regressed them
-    rois_yxyx_px : shape (N, 4); what the masks cover
-    scores : shape (N,); detection · MaskIoU
-    classes : shape (N,)
-    masks : shape (N, M, M); probabilities
-    """
-
-    boxes_yxyx_px: Tensor
-    rois_yxyx_px: Tensor
-    scores: Tensor
-    classes: Tensor
-    masks: Tensor
 
 
 class CenterMask(nn.Module):
@@ -151,45 +128,32 @@ class CenterMask(nn.Module):
         mask_logits : shape (N, M, M)
         iou : shape (N, C), predicted IoU of each mask with the truth
         """
+        return self.draw(self._roi_maps(pyramid), boxes)
+
+    def look(self, tiles: Tensor) -> tuple[RoiMaps, DensePredictions]:
+        """See `dinomask.nets.network.Network.look`."""
+        pyramid = self.features(tiles)
+        return self._roi_maps(pyramid), self.dense(pyramid)
+
+    def draw(self, maps: RoiMaps, boxes: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """See `dinomask.nets.network.Network.draw`."""
         rois = [expand_boxes(b) for b in boxes]
-        pooled = self.mask.pool_fine(pyramid, rois)
-        logits = self.mask(pooled, self.mask.pool_detail(pyramid, rois))
+        pooled = self.mask.pool_fine(maps.fine, rois)
+        logits = self.mask(pooled, self.mask.pool_detail(maps.detail, rois))
         return torch.cat(rois), logits.float(), self.mask_iou(pooled, logits.detach()).float()
 
-    @torch.inference_mode()
+    def tokens(self, tiles: Tensor) -> Tensor:
+        """See `dinomask.nets.network.Network.tokens`."""
+        return self.backbone_maps(tiles)[-1]
+
+    def _roi_maps(self, pyramid: Pyramid) -> RoiMaps:
+        return RoiMaps(pyramid.fine, self.mask.detail(pyramid.detail))
+
     def detect(
         self, tiles: Tensor, config: DetectConfig, score_threshold: float
     ) -> list[Detections]:
-        """Find the instances of each tile, duplicates of boxes removed.
-
-        Parameters
-        ----------
-        tiles : shape (B, 3, H, W)
-        config : limits and thresholds
-        score_threshold : lowest detection · MaskIoU that is kept
-        """
-        pyramid = self.features(tiles)
-        dense = self.dense(pyramid)
-        return [
-            self._detect_one(_select(pyramid, b), candidates, score_threshold)
-            for b, candidates in enumerate(propose(dense, config, score_threshold))
-        ]
-
-    def _detect_one(
-        self,
-        pyramid: Pyramid,
-        candidates: tuple[Tensor, Tensor, Tensor],
-        score_threshold: float,
-    ) -> Detections:
-        boxes, scores, classes = candidates
-        parts = [self.masks(pyramid, [chunk]) for chunk in boxes.split(ROI_CHUNK)]
-        rois, logits, iou = (torch.cat(p) for p in zip(*parts, strict=True))
-        scores = scores * iou.gather(1, classes[:, None])[:, 0].clamp(0, 1)
-        order = scores.argsort(descending=True, stable=True)
-        order = order[scores[order] >= score_threshold]
-        return Detections(
-            boxes[order], rois[order], scores[order], classes[order], logits[order].sigmoid()
-        )
+        """Find the instances of each tile, see `dinomask.nets.network.find_instances`."""
+        return find_instances(self, tiles, config, score_threshold)
 
     @torch.inference_mode()
     def semantic(self, tiles: Tensor) -> Tensor:
@@ -291,12 +255,6 @@ class CenterMask(nn.Module):
             logits = self.image_head(pyramid)
             losses["image_class"] = image_class_loss(logits, targets, weights.images)
         return losses
-
-
-def _select(pyramid: Pyramid, b: int) -> Pyramid:
-    one = slice(b, b + 1)
-    at_7, at_14, at_28 = (level[one] for level in pyramid.levels)
-    return Pyramid(pyramid.detail[one], pyramid.fine[one], (at_7, at_14, at_28))
 
 
 def _generator() -> torch.Generator:

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import roi_align
 
-from dinomask.nets.pyramid import DETAIL_STRIDE_PX, FINE_STRIDE_PX, STEM_WIDTH, Pyramid
+from dinomask.nets.pyramid import DETAIL_STRIDE_PX, FINE_STRIDE_PX, STEM_WIDTH
 
 ROI_MARGIN = 0.1
 """A RoI is this much larger than its box on each side, relative to the box, so
@@ -127,13 +127,13 @@ class MaskHead(nn.Module):
         logits: Tensor = self.out(x)[:, 0]
         return logits
 
-    def pool_detail(self, pyramid: Pyramid, rois: list[Tensor]) -> Tensor:
-        """Pool contour features for RoIs, shape (N, 16, M, M)."""
-        return pool_rois(self.detail(pyramid.detail), rois, DETAIL_STRIDE_PX, self.mask_px)
+    def pool_detail(self, detail: Tensor, rois: list[Tensor]) -> Tensor:
+        """Pool contour features of shape (B, 16, H / 2, W / 2) for RoIs: (N, 16, M, M)."""
+        return pool_rois(detail, rois, DETAIL_STRIDE_PX, self.mask_px)
 
-    def pool_fine(self, pyramid: Pyramid, rois: list[Tensor]) -> Tensor:
+    def pool_fine(self, fine: Tensor, rois: list[Tensor]) -> Tensor:
         """Pool features of the fine level for RoIs, shape (N, C', M / 2, M / 2)."""
-        return pool_rois(pyramid.fine, rois, FINE_STRIDE_PX, self.mask_px // 2)
+        return pool_rois(fine, rois, FINE_STRIDE_PX, self.mask_px // 2)
 
 
 class MaskIoUHead(nn.Module):

@@ -33,3 +33,23 @@ def choose_dtype(precision: Precision, device: torch.device) -> torch.dtype:
     if precision in ("auto", "fp16"):
         return torch.bfloat16 if has_fast_bf16(device) else torch.float32
     return torch.bfloat16 if precision == "bf16" else torch.float32
+
+
+def processor_abilities() -> dict[str, bool]:
+    """Tell what this machine's processor can do, by the names that artefacts ask for.
+
+    ``vnni`` multiplies 8-bit integers and adds the products up without overflow;
+    ``amx_int8`` and ``amx_bf16`` are matrix units.
+    """
+    found = torch.cpu.get_capabilities()
+
+    def has(*names: str) -> bool:
+        return any(bool(found.get(name, False)) for name in names)
+
+    x86 = found.get("architecture", "x86_64") == "x86_64"
+    return {
+        # ARM's dot products don't overflow
+        "vnni": has("avx512_vnni", "avx_vnni", "avx_vnni_int8") or not x86,
+        "amx_int8": has("amx_int8"),
+        "amx_bf16": has("amx_bf16"),
+    }

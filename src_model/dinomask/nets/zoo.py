@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from dinomask.errors import ModelError, OutputError
+from dinomask.nets.artefact import source_title
 from dinomask.nets.catalogue import (
     BUNDLED,
     FORMAT,
@@ -33,6 +34,8 @@ from dinomask.nets.centermask import CenterMask
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from dinomask.nets.network import Network
+
 __all__ = [
     "BUNDLED",
     "FORMAT",
@@ -45,6 +48,7 @@ __all__ = [
     "load_model",
     "load_weights",
     "read_manifest",
+    "require_torch",
     "save_checkpoint",
     "user_models_folder",
     "write_atomically",
@@ -64,11 +68,13 @@ def load_model(name: str) -> tuple[CenterMask, Manifest]:
     Raises
     ------
     ModelError
-        If the model is unknown, its weights don't have the manifest's hash, or
-        they don't fit its architecture.
+        If the model is unknown, its weights don't have the manifest's hash, they
+        don't fit its architecture, or it is the artefact of a backend.
     """
     folder = find_model(name)
     manifest = read_manifest(folder)
+    if manifest.backend is not None:
+        raise _needs_torch(manifest)
     path = folder / WEIGHTS_FILE
     if not path.is_file() or file_sha256(path) != manifest.weights_sha256:
         raise ModelError(
@@ -79,6 +85,30 @@ def load_model(name: str) -> tuple[CenterMask, Manifest]:
     model = CenterMask(manifest.architecture)
     load_weights(model, path)
     return model.eval(), manifest
+
+
+def require_torch(network: Network, manifest: Manifest) -> CenterMask:
+    """Return a network as the PyTorch model that it is.
+
+    Raises
+    ------
+    ModelError
+        If a backend runs it; the message names the checkpoint it was made of.
+    """
+    if not isinstance(network, CenterMask):
+        raise _needs_torch(manifest)
+    return network
+
+
+def _needs_torch(manifest: Manifest) -> ModelError:
+    info = manifest.backend
+    kind = "another backend" if info is None else info.title
+    source = "its source" if info is None else source_title(info)
+    return ModelError(
+        expected="a PyTorch checkpoint, whose layers and gradients this needs",
+        got=f"{manifest.name!r}, made for {kind}",
+        remedy=f"Use {source}, of which it was made.",
+    )
 
 
 def load_weights(model: CenterMask, path: Path) -> None:

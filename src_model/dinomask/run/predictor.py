@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,9 +12,11 @@ import torch
 from dinomask.errors import SettingsError
 from dinomask.instances import Instances
 from dinomask.nets.adapters import find_adapter, put_on
+from dinomask.nets.backends import RunOn, choose_device, default_threads, load_network
+from dinomask.nets.backends.torch_eager import placed
 from dinomask.nets.duplicates import drop_duplicates
-from dinomask.nets.precision import choose_dtype
-from dinomask.nets.zoo import Manifest, load_model
+from dinomask.nets.network import find_instances
+from dinomask.nets.zoo import Manifest, require_torch
 from dinomask.run.fusion import fuse
 from dinomask.run.views import plan_views
 
@@ -25,35 +26,14 @@ if TYPE_CHECKING:
     from dinomask.config import DetectConfig, SegmentConfig
     from dinomask.nets.adapter_manifest import AdapterManifest
     from dinomask.nets.catalogue import Precision
-    from dinomask.nets.centermask import CenterMask, Detections
+    from dinomask.nets.centermask import CenterMask
+    from dinomask.nets.network import Detections, Network
+
+__all__ = ["VIEW_FLOOR", "Predictor", "choose_device", "default_threads", "to_instances"]
 
 VIEW_FLOOR = 0.5
 """Share of the score threshold down to which test-time augmentation keeps what one view shows.
 Scores below it count as 0 in the mean; a lower floor sends many more boxes to the mask head."""
-
-
-def default_threads() -> int:
-    """Return all cores but one, so that the window and other programs stay live."""
-    return max(1, (os.cpu_count() or 2) - 1)
-
-
-def choose_device(name: str) -> torch.device:
-    """Return the device for ``auto``, ``cpu`` or ``cuda``.
-
-    Raises
-    ------
-    SettingsError
-        If CUDA is asked for and there is none.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise SettingsError(
-            expected="a CUDA device",
-            got="none that PyTorch can use",
-            remedy="Use --device cpu, or install a driver and a CUDA build of PyTorch.",
-        )
-    return torch.device(name)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,14 +42,14 @@ class Predictor:
 
     Attributes
     ----------
-    model : in evaluation mode, with the adapter merged
-    manifest : what the checkpoint is
+    network : what runs; of a checkpoint in evaluation mode, with the adapter merged
+    manifest : what the checkpoint or the artefact of a backend is
     device : where it runs
-    dtype : of matrix products
+    dtype : of matrix products; in 8 bits where the manifest's backend says so
     adapter : what the adapter on it is; None for the bare checkpoint
     """
 
-    model: CenterMask
+    network: Network
     manifest: Manifest
     device: torch.device
     dtype: torch.dtype = torch.float32
@@ -83,20 +63,19 @@ class Predictor:
         ------
         ModelError
             If model or adapter are unknown or damaged, or don't belong together.
+        BackendError
+            If the backend that should run it isn't installed, or can't run it here.
         SettingsError
             If the device doesn't exist.
         """
-        device = choose_device(config.device)
-        torch.set_num_threads(config.threads or default_threads())
         # before the weights, so that a wrong name is told at once
         folder = None if config.adapter is None else find_adapter(config.adapter)
-        model, manifest = load_model(config.model)
-        adapter = None
+        running, manifest = load_network(config.model, RunOn.of(config))
+        network, adapter = running.network, None
         if folder is not None:
-            model, adapter = put_on(model, manifest, folder)
-        model = model.to(device).to(memory_format=torch.channels_last)
-        precision = manifest.precision if config.precision == "auto" else config.precision
-        return Predictor(model, manifest, device, choose_dtype(precision, device), adapter)
+            model, adapter = put_on(require_torch(network, manifest), manifest, folder)
+            network = placed(model, running.device)
+        return Predictor(network, manifest, running.device, running.dtype, adapter)
 
     @staticmethod
     def of(config: SegmentConfig, predictor: Predictor | None = None) -> Predictor:
@@ -118,6 +97,17 @@ class Predictor:
         return predictor
 
     @property
+    def model(self) -> CenterMask:
+        """The PyTorch model, for what needs its layers or gradients.
+
+        Raises
+        ------
+        ModelError
+            If a backend runs the model; the message names the checkpoint it was made of.
+        """
+        return require_torch(self.network, self.manifest)
+
+    @property
     def adapter_sha256(self) -> str | None:
         """The hash of the adapter's tensors; None for the bare checkpoint."""
         return None if self.adapter is None else self.adapter.tensors_sha256
@@ -132,7 +122,7 @@ class Predictor:
     @property
     def target_diameter_px(self) -> float:
         """Diameter the model wants objects to have, in model pixels."""
-        return self.model.config.target_diameter_px
+        return self.network.config.target_diameter_px
 
     def detect(self, tile_cyx: npt.NDArray[Any], config: DetectConfig) -> Instances:
         """Find the instances of one tile.
@@ -182,7 +172,7 @@ class Predictor:
     ) -> list[Instances]:
         """Run the network once; doubles are still in."""
         with self.autocast():
-            found = self.model.detect(self._tiles(tiles_bcyx), config, threshold)
+            found = find_instances(self.network, self._tiles(tiles_bcyx), config, threshold)
         return [to_instances(detections) for detections in found]
 
     def semantic(self, tile_cyx: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -202,7 +192,7 @@ class Predictor:
             If the model has no head for it.
         """
         with self.autocast():
-            found = self.model.semantic(self._tiles(tile_cyx[None]))
+            found = self.network.semantic(self._tiles(tile_cyx[None]))
         return np.asarray(found[0].float().cpu())
 
     def image_class(self, tile_cyx: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -222,7 +212,7 @@ class Predictor:
             If the model has no head for it.
         """
         with self.autocast():
-            found = self.model.image_class(self._tiles(tile_cyx[None]))
+            found = self.network.image_class(self._tiles(tile_cyx[None]))
         return np.asarray(found[0].float().cpu())
 
     @torch.inference_mode()
@@ -238,8 +228,8 @@ class Predictor:
         shape (B, D, h, w), float32; of a transformer one vector a patch
         """
         with self.autocast():
-            maps = self.model.backbone_maps(self._tiles(tiles_bcyx))
-        return np.asarray(maps[-1].float().cpu())
+            deepest = self.network.tokens(self._tiles(tiles_bcyx))
+        return np.asarray(deepest.float().cpu())
 
     @torch.inference_mode()
     def layer_tokens(
