@@ -71,7 +71,7 @@ def test_vectors_are_the_mean_token_under_each_pixel(predictor, scene, diameter_
     found = object_features(
         open_image(pixels), labels, layers=(1, -1), config=config, predictor=predictor
     )
-    source = TokenSource.of(open_image(pixels), diameter_px, (1, 3), config, predictor)
+    source = TokenSource.of(open_image(pixels), (1, 3), config, predictor)
     grid = {layer: np.zeros((*source.plan.shape_yx, 32)) for layer in (1, 3)}
     for tile, tokens in source.look(range(len(source.plan)), "features"):
         y0, x0, y1, x1 = tile.core_yxyx

@@ -76,8 +76,8 @@ def object_features(
     rows = measured if known is None else join_table(measured, known)
     rows.insert(0, "image", name or image.name)
     predictor = Predictor.of(config, predictor)
-    diameter_px = _diameter_px(measured, config, predictor)
-    source = TokenSource.of(image, diameter_px, layers, config, predictor)
+    config = dataclasses.replace(config, diameter_px=_diameter_px(measured, config, predictor))
+    source = TokenSource.of(image, layers, config, predictor)
     features = _pool(source, opened, measured["id"].to_numpy(), on_progress)
     return ObjectFeatures(rows, features, describe_model(predictor))
 

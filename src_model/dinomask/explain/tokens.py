@@ -18,10 +18,10 @@ import numpy as np
 
 from dinomask.config import PATCH_PX
 from dinomask.errors import SettingsError
-from dinomask.image.doctor import examine, require_usable
-from dinomask.image.normalise import Normaliser, fit_normaliser
-from dinomask.image.resample import read_scaled, scaled_length
+from dinomask.explain.seen import SeenImage
+from dinomask.image.resample import read_scaled
 from dinomask.run.engines.tile_work import CUDA_BATCH
+from dinomask.run.predictor import Predictor
 from dinomask.run.progress import Progress
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from dinomask.image.source import Image
     from dinomask.instances import Array
     from dinomask.nets.features import Backbone
-    from dinomask.run.predictor import Predictor
     from dinomask.run.progress import OnProgress
     from dinomask.tiles.plan import Box
 
@@ -108,17 +107,13 @@ class TokenSource:
 
     Attributes
     ----------
-    predictor : the model
-    image, normaliser, scale : what it sees; model pixels per image pixel
+    seen : the image as the model sees it; its own tiles aren't used
     layers : of the backbone, from 0, ascending
     plan : the tiles
     batch : tiles that go through the network at once
     """
 
-    predictor: Predictor
-    image: Image
-    normaliser: Normaliser
-    scale: float
+    seen: SeenImage
     layers: tuple[int, ...]
     plan: PatchPlan
     batch: int
@@ -126,55 +121,62 @@ class TokenSource:
     @staticmethod
     def of(
         image: Image,
-        diameter_px: float,
         layers: Sequence[int],
         config: SegmentConfig,
-        predictor: Predictor,
+        predictor: Predictor | None = None,
+        on_progress: OnProgress | None = None,
     ) -> TokenSource:
         """Prepare an image for a model.
 
         Parameters
         ----------
         image : any size
-        diameter_px : of its objects, in image pixels; sets the scale
         layers : negative ones count from the last
-        config : normalisation, tiles and batch
-        predictor : the model
+        config : model, object size, normalisation, tiles and batch
+        predictor : a loaded model; None loads that of `config`
+        on_progress : told while the object size is estimated, if it is to be
 
         Raises
         ------
         SettingsError
-            If there is no such layer.
+            If there is no such layer, or the diameter can't be.
         InputError
-            If the image can't be used.
+            If the image can't be used, or no object tells its size.
+        ModelError
+            If the model can't be loaded.
         """
+        predictor = Predictor.of(config, predictor)
         chosen = choose_layers(predictor.model.backbone, layers)
-        require_usable(examine(image))
-        scale = predictor.target_diameter_px / diameter_px
-        height, width = (scaled_length(n, scale) for n in image.shape_yx)
+        seen = SeenImage.of(image, config, predictor, on_progress)
         batch = config.batch or (CUDA_BATCH if predictor.device.type == "cuda" else 1)
-        normaliser = fit_normaliser(image, config.normalise)
-        plan = PatchPlan.of((height, width), config.tiles)
-        return TokenSource(predictor, image, normaliser, scale, chosen, plan, batch)
+        plan = PatchPlan.of(seen.plan.shape_scaled_yx, config.tiles)
+        return TokenSource(seen, chosen, plan, batch)
 
     @property
     def cell_px(self) -> float:
         """Side of a patch in image pixels."""
-        return PATCH_PX / self.scale
+        return PATCH_PX / self.seen.plan.scale
+
+    @property
+    def backbone(self) -> Backbone:
+        """What computes the tokens."""
+        return self.seen.predictor.model.backbone
 
     def cells_a_patch(self, layer: int) -> int:
         """How many cells of a layer's map lie along the side of a patch: 1, 2 or 4."""
-        return round(PATCH_PX / self.predictor.model.backbone.layer_stride_px(layer))
+        return round(PATCH_PX / self.backbone.layer_stride_px(layer))
 
     def width(self, layer: int) -> int:
         """How many features a layer has."""
-        backbone = self.predictor.model.backbone
+        backbone = self.backbone
         return backbone.widths[layer if backbone.n_layers == len(backbone.widths) else -1]
 
     def rows_of_patches(self, axis: int) -> Array:
         """Return the patch that holds the middle of each image pixel along an axis, ascending."""
-        n_px, n_patches = self.image.shape_yx[axis], self.plan.shape_yx[axis]
-        patches = np.floor((np.arange(n_px) + 0.5) * (self.scale / PATCH_PX)).astype(np.int64)
+        n_px, n_patches = self.seen.image.shape_yx[axis], self.plan.shape_yx[axis]
+        patches = np.floor((np.arange(n_px) + 0.5) * (self.seen.plan.scale / PATCH_PX)).astype(
+            np.int64
+        )
         return np.asarray(np.minimum(patches, n_patches - 1))
 
     def look(
@@ -198,7 +200,7 @@ class TokenSource:
             _tell(on_progress, stage, first, len(indices), started)
             tiles = [self.plan[i] for i in indices[first : first + self.batch]]
             pixels = np.stack([self._read(tile) for tile in tiles])
-            maps = self.predictor.layer_tokens(pixels, self.layers)
+            maps = self.seen.predictor.layer_tokens(pixels, self.layers)
             for b, tile in enumerate(tiles):
                 tokens = {
                     layer: self._core(m[b], tile, layer)
@@ -209,7 +211,8 @@ class TokenSource:
 
     def _read(self, tile: PatchTile) -> Array:
         y0, x0, y1, x1 = (v * PATCH_PX for v in tile.read_yxyx)
-        return read_scaled(self.image, self.normaliser, self.scale, (y0, x0, y1, x1))
+        seen = self.seen
+        return read_scaled(seen.image, seen.normaliser, seen.plan.scale, (y0, x0, y1, x1))
 
     def _core(self, map_dyx: Array, tile: PatchTile, layer: int) -> Array:
         k = self.cells_a_patch(layer)
