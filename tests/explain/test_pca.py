@@ -88,7 +88,8 @@ def test_at_other_scales_it_lies_where_it_was_planted(predictor, diameter_px):
     config = dataclasses.replace(SMALL_TILES, diameter_px=diameter_px)
     found = colour_tokens(open_image(pixels), config, predictor=predictor)
     # the first component is the brightness, the others are the noise
-    first = found.draw((0, 0, 300, 300))[0].astype(int)
+    # (and the last patches, which overhang the image, are something else again)
+    first = found.draw((0, 0, 280, 280))[0].astype(int)
     away = np.abs(first - np.median(first))
     y, x = np.nonzero(away > away.max() / 2)
     # to within half a patch
@@ -101,7 +102,7 @@ def test_another_model_is_shown_in_the_same_basis(predictor, image):
     same = colour_tokens(image, SMALL_TILES, predictor=predictor, basis=before)
     np.testing.assert_array_equal(same.rgb_yxc, before.rgb_yxc)
     other = local_predictor()
-    other.model.backbone.vit.blocks[-1].ls2.gamma.data *= 10
+    other.model.backbone.vit.patch_embed.proj.weight.data *= -1
     after = colour_tokens(image, SMALL_TILES, predictor=other, basis=before)
     assert after.components is before.components
     assert np.abs(after.rgb_yxc.astype(int) - before.rgb_yxc).max() > 5
