@@ -1,8 +1,7 @@
 """Attention of a tile: computed once, then asked by layer, head and source.
 
 Rollout: Abnar & Zuidema, "Quantifying attention flow in transformers", arXiv
-2005.00928. Distances: Dosovitskiy et al., "An image is worth 16x16 words", arXiv
-2010.11929, figure 7.
+2005.00928.
 """
 
 from __future__ import annotations
@@ -14,12 +13,13 @@ import numpy as np
 import torch
 
 from dinomask.errors import InputError, SettingsError
-from dinomask.explain.parts import PADDING, BlockAttention
+from dinomask.explain.head_figures import HeadFigures, head_figures
 from dinomask.explain.recording import choose_block, prefix_tokens, recording
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from dinomask.explain.parts import BlockAttention
     from dinomask.explain.seen import GridPlace, Point, SeenImage
     from dinomask.instances import Array
     from dinomask.tiles.plan import Tile
@@ -48,26 +48,6 @@ class Heatmap:
         """The values as multiples of their mean: 1 is what even attention would give."""
         mean = float(self.values_yx.mean())
         return self.values_yx / mean if mean > 0 else self.values_yx
-
-
-@dataclasses.dataclass(frozen=True)
-class HeadFigures:
-    """How local or global one head looks, averaged over the places of a tile.
-
-    Attributes
-    ----------
-    layer, head : which
-    entropy_bits : of the attention over places: 0 looks at one, log2 of their number at all
-    distance_px : mean distance to the places looked at, in image pixels; class and
-        register tokens left out
-    to_prefix : share of the attention that class and register tokens get
-    """
-
-    layer: int
-    head: int
-    entropy_bits: float
-    distance_px: float
-    to_prefix: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -280,52 +260,6 @@ def attention_of(seen: SeenImage, tile: Tile, layers: Sequence[int] | None = Non
     n_class, n_registers = prefix_tokens(model.backbone)
     places = tuple(seen.place(tile, block.stride_px) for block in blocks)
     return TileAttention(blocks, n_class, n_registers, places)
-
-
-def head_figures(block: BlockAttention, cell_px: float) -> list[HeadFigures]:
-    """Return entropy and mean distance of a block's heads.
-
-    Parameters
-    ----------
-    block : with all its rows
-    cell_px : side of a cell, in image pixels
-    """
-    sizes = block.sizes
-    middles = _middles(block)
-    totals = torch.zeros(4, block.n_heads, dtype=torch.float64)
-    for queries, keys, weights in block.chunks():
-        keep = queries >= block.n_prefix
-        if not keep.any():
-            continue
-        queries, weights = queries[keep], weights[:, keep]
-        counts = sizes[queries]
-        stands_for = torch.where(keys == PADDING, 1.0, sizes[keys.clamp(min=0)])
-        # attention to a token is shared by the places it stands for
-        entropy = -(weights * (weights / stands_for).clamp(min=1e-30).log2()).sum(dim=-1)
-        on_map = (keys >= block.n_prefix).float()
-        apart = torch.cdist(middles[queries], middles[keys.clamp(min=0)])
-        mapped = weights * on_map
-        distance = (mapped * apart).sum(-1) / mapped.sum(-1).clamp(min=1e-12)
-        prefix = (weights * ((keys >= 0) & (keys < block.n_prefix))).sum(-1)
-        for row, value in enumerate((entropy, distance, prefix)):
-            totals[row] += (value * counts).sum(dim=-1)
-        totals[3] += counts.sum()
-    entropy, distance, prefix = (totals[:3] / totals[3]).tolist()
-    return [
-        HeadFigures(block.block, head, entropy[head], distance[head] * cell_px, prefix[head])
-        for head in range(block.n_heads)
-    ]
-
-
-def _middles(block: BlockAttention) -> torch.Tensor:
-    """Return where each token lies in cells, shape (N, 2); merged ones at their places' mean."""
-    height, width = block.grid_yx
-    cells = torch.cartesian_prod(torch.arange(height), torch.arange(width)).float()
-    cells = torch.cat([torch.zeros(block.n_prefix, 2), cells])
-    if block.owners is None:
-        return cells
-    sums = torch.zeros(len(block.sizes), 2).index_add_(0, block.owners, cells)
-    return sums / block.sizes[:, None]
 
 
 def _cell_at(place: GridPlace, point_yx_px: Point, grid_yx: tuple[int, int]) -> int:
