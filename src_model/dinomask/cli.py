@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TextIO
 from cyclopts import App, CycloptsError, Parameter
 
 import dinomask
+from dinomask.cli_compress import compress
 from dinomask.cli_explain import explain_app
 from dinomask.cli_models import models_app
 from dinomask.cli_options import (
@@ -50,6 +51,7 @@ app.command(train, config=fill_in_from_file)
 app.command(tune)
 app.command(replay)
 app.command(finetune)
+app.command(compress)
 
 
 def _show_warning(

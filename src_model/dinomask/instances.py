@@ -139,3 +139,14 @@ def paste_probability(
     probability += (rows[:, upper] - probability) * weight
     probability *= inside
     return probability, (top, left)
+
+
+def draw(found: Instances, shape_yx: tuple[int, ...]) -> Array:
+    """Draw instances into a label image; where two meet the surer one wins."""
+    labels = np.zeros(shape_yx, np.int32)
+    for i in np.argsort(found.scores, kind="stable"):
+        window = (0, 0, shape_yx[0], shape_yx[1])
+        probability, (y, x) = paste_probability(found.masks[i], found.boxes_yxyx_px[i], window)
+        here = labels[y : y + probability.shape[0], x : x + probability.shape[1]]
+        here[probability >= 0.5] = i + 1
+    return labels

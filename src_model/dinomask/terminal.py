@@ -85,7 +85,7 @@ class ProgressBar(_Bar):
 
     def __call__(self, progress: Progress) -> None:
         """Draw one step."""
-        stage = STAGES[progress.stage]
+        stage = STAGES.get(progress.stage, progress.stage)
         self.bar.update(self.task, description=stage, completed=progress.done, total=progress.total)
         eta = f", {progress.eta_s:.0f} s left" if progress.eta_s is not None else ""
         self.line(progress.elapsed_s, f"{stage} {progress.done}/{progress.total}{eta}")
@@ -169,6 +169,67 @@ def accuracy_table(report: dict[str, Any]) -> Table:
         style = "bold" if name == "mean" else None
         table.add_row(name, str(figures["images"]), str(figures["objects"]), *values, style=style)
     return table
+
+
+def compression_table(report: dict[str, Any]) -> Table:
+    """Lay out a comparison of compressed models, a variant a row and the original first.
+
+    × is relative to the original, measured in turns. Memory is the process's peak above the
+    libraries it imports. Recommended variants are bold.
+    """
+    table = Table("variant", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for title in ("net ms", "×", "px/s", "×", "AP@.5", "@.5:.95", "rim", "same", "MB", "memory"):
+        table.add_column(title, justify="right")
+    for title in ("params M", "GMAC", "S", "σ"):
+        table.add_column(title, justify="right")
+    table.add_column("verdict")
+    for row in report["variants"]:
+        quality, stability = row["quality"], row["stability"]
+        values = (
+            f"{row['network_ms']['median']:.0f}",
+            f"{row['network_speedup']:.2f}",
+            f"{row['px_per_s']:,.0f}",
+            f"{row['speedup']:.2f}",
+            f"{quality['ap50']:.3f}",
+            f"{quality['ap50_95']:.3f}",
+            _number(quality["boundary_iou"], 1, ".3f"),
+            f"{quality['agreement']:.0%}",
+            f"{row['size_mb']:.1f}",
+            f"{row['model_memory_mb']:,.0f}",
+            _number(row["parameters"], 1e6, ".1f"),
+            _number(row["macs"], 1e9, ".1f"),
+            f"{stability['s']:.2f}",
+            f"{stability['sigma']:.2f}",
+        )
+        is_best = row["name"] == report["recommended"]
+        verdict = "recommended" if is_best else "; ".join(row["objections"]) or "good"
+        verdict = verdict if row is not report["variants"][0] else ""
+        style = "bold" if is_best else None
+        table.add_row(escape(row["name"]), *values, escape(verdict), style=style)
+    return table
+
+
+def analysis_table(report: dict[str, Any]) -> Table:
+    """Lay out where a model's parameters, multiplications, time and memory are, a part a row."""
+    groups = report["groups"]
+    keys = {"parameters": "parameters", "macs": "multiplications", "seconds": "time"}
+    keys |= {"activation_mb": "activations"}
+    units = {"parameters": (1e6, " M"), "macs": (1e9, " G"), "seconds": (1e-3, " ms")}
+    table = Table("part", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for title in keys.values():
+        table.add_column(title, justify="right")
+    for group in groups:
+        cells = []
+        for key in keys:
+            unit, name = units.get(key, (1, " MB"))
+            share = group[key] / max(sum(g[key] for g in groups), 1e-12)
+            cells.append(f"{group[key] / unit:.1f}{name} {share:4.0%}")
+        table.add_row(escape(group["name"]), *cells)
+    return table
+
+
+def _number(value: float | None, unit: float, form: str) -> str:
+    return "–" if value is None else format(value / unit, form)
 
 
 def trials_table(rows: Sequence[dict[str, Any]]) -> Table:

@@ -15,8 +15,8 @@ from dinomask.adapt.taught import (
     limit_objects,
     typical_diameter_px,
 )
-from dinomask.adapt.trial import FLOOR, TrialScores, cut_scenes, draw, score_scenes
-from dinomask.instances import REFUTED, UNSUPERVISED, Instances
+from dinomask.adapt.trial import FLOOR, TrialScores, cut_scenes, score_scenes
+from dinomask.instances import REFUTED, UNSUPERVISED, Instances, draw
 from tests.adapt.taught_scenes import taught_discs
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from dinomask.config import PATCH_PX, DetectConfig, NormaliseConfig
 from dinomask.image.resample import PAD_VALUE, clip_window, resample_window, scaled_length
-from dinomask.instances import REFUTED, UNSUPERVISED, paste_probability
+from dinomask.instances import REFUTED, UNSUPERVISED, draw
 from dinomask.measure.matching import TAUS, match
 from dinomask.train.evaluate import leave_out_unsupervised
 
@@ -229,14 +229,3 @@ def _class_at(labels_yx: Array, classes: Array | None) -> Array:
         return np.zeros_like(labels_yx)
     at: Array = classes[np.maximum(labels_yx, 0)]
     return at
-
-
-def draw(found: Instances, shape_yx: tuple[int, ...]) -> Array:
-    """Draw instances into a label image; where two meet the surer one wins."""
-    labels = np.zeros(shape_yx, np.int32)
-    for i in np.argsort(found.scores, kind="stable"):
-        window = (0, 0, shape_yx[0], shape_yx[1])
-        probability, (y, x) = paste_probability(found.masks[i], found.boxes_yxyx_px[i], window)
-        here = labels[y : y + probability.shape[0], x : x + probability.shape[1]]
-        here[probability >= 0.5] = i + 1
-    return labels

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from dinomask.config.bench import BenchConfig
 from dinomask.config.compress import (
     BlockPruneSettings,
     CompressConfig,
@@ -16,7 +17,6 @@ from dinomask.config.compress import (
     HeadPruneSettings,
     LoraSparsifySettings,
     MlpPruneSettings,
-    QatSettings,
     ShareSettings,
     SparsifySettings,
     SvdSettings,
@@ -48,6 +48,7 @@ __all__ = [
     "QKV_PARTS",
     "AugmentConfig",
     "BalanceConfig",
+    "BenchConfig",
     "BlockPruneSettings",
     "ClusterConfig",
     "CompressConfig",
@@ -65,7 +66,6 @@ __all__ = [
     "NormaliseConfig",
     "PlanesConfig",
     "ProbeConfig",
-    "QatSettings",
     "SearchSpace",
     "SegmentConfig",
     "ShareSettings",

@@ -31,7 +31,6 @@ from dinomask.nets.adapter_manifest import (
 )
 from dinomask.nets.adapter_merge import LORA, WEIGHT, merge_tensors
 from dinomask.nets.lora import BACKBONE_PREFIX
-from dinomask.nets.packing import pack, unpack
 from dinomask.nets.zoo import write_together
 
 if TYPE_CHECKING:
@@ -134,8 +133,7 @@ def save_adapter(
             got=f"{folder / MANIFEST_FILE}",
             remedy="Choose another name, or ask to overwrite it.",
         )
-    stored = rounded(tensors)
-    payload = save(pack(stored, int8=[n for n in stored if manifest.int8 and n.startswith(LORA)]))
+    payload = save(rounded(tensors))
     sha256 = hashlib.sha256(payload).hexdigest()
     manifest = dataclasses.replace(manifest, tensors_sha256=sha256)
     write_together({folder / TENSORS_FILE: payload, folder / MANIFEST_FILE: manifest.as_json()})
@@ -154,7 +152,7 @@ def read_tensors(folder: Path, manifest: AdapterManifest) -> dict[str, Tensor]:
     try:
         payload = path.read_bytes()
         if hashlib.sha256(payload).hexdigest() == manifest.tensors_sha256:
-            tensors = unpack(load(payload))
+            tensors = load(payload)
             if manifest.format > 1:
                 return tensors
             return {_renamed(name): value for name, value in tensors.items()}

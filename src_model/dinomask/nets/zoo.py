@@ -30,8 +30,6 @@ from dinomask.nets.catalogue import (
     user_models_folder,
 )
 from dinomask.nets.centermask import CenterMask
-from dinomask.nets.packing import pack, unpack
-from dinomask.nets.reshape import with_shared, without_shared
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,7 +47,6 @@ __all__ = [
     "list_models",
     "load_model",
     "load_weights",
-    "manifest_bytes",
     "read_manifest",
     "require_torch",
     "save_checkpoint",
@@ -123,8 +120,8 @@ def load_weights(model: CenterMask, path: Path) -> None:
         If the file is damaged or of another architecture.
     """
     try:
-        state = {k: v.float() for k, v in unpack(load_file(path)).items()}
-        model.load_state_dict(with_shared(state, model.state_dict(), model.config.shape))
+        state = {k: v.float() for k, v in load_file(path).items()}
+        model.load_state_dict(state)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise ModelError(
             expected="weights that fit the model's architecture",
@@ -149,19 +146,11 @@ def save_checkpoint(folder: Path, state: dict[str, torch.Tensor], manifest: Mani
     -------
     the manifest with the weights' hash
     """
-    state = without_shared(state, manifest.architecture.shape)
-    stored = pack({k: _compact(v) for k, v in state.items()})
-    payload = save(stored, metadata={"format": "pt"})
+    payload = save({k: _compact(v) for k, v in state.items()}, metadata={"format": "pt"})
     manifest = dataclasses.replace(manifest, weights_sha256=hashlib.sha256(payload).hexdigest())
-    write_together(
-        {folder / WEIGHTS_FILE: payload, folder / MANIFEST_FILE: manifest_bytes(manifest)}
-    )
+    text = json.dumps(dataclasses.asdict(manifest), indent=2) + "\n"
+    write_together({folder / WEIGHTS_FILE: payload, folder / MANIFEST_FILE: text.encode()})
     return manifest
-
-
-def manifest_bytes(manifest: Manifest) -> bytes:
-    """Return the content of a manifest's file."""
-    return (json.dumps(dataclasses.asdict(manifest), indent=2) + "\n").encode()
 
 
 def _compact(value: torch.Tensor) -> torch.Tensor:

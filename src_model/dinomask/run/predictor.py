@@ -167,6 +167,10 @@ class Predictor:
         sure = [found.take(found.scores >= threshold) for found in fused]
         return [drop_duplicates(found, shape_yx, config) for found in sure]
 
+    def look(self, tiles_bcyx: npt.NDArray[Any], config: DetectConfig) -> list[Instances]:
+        """Run the network alone, once; doubles are still in. Parameters as for `detect_batch`."""
+        return self._look(tiles_bcyx, config, self.score_threshold(config))
+
     def _look(
         self, tiles_bcyx: npt.NDArray[Any], config: DetectConfig, threshold: float
     ) -> list[Instances]:

@@ -16,11 +16,16 @@ if TYPE_CHECKING:
     from dinomask.run.predictor import Predictor
 
 
+DECISIVE_FEATURES = ("amx", "avx2", "avx512", "avx_vnni", "bf16", "i8mm", "dot", "neon", "sve")
+"""How names of features begin that networks run faster with."""
+
+
 def machine() -> dict[str, Any]:
     """Describe the machine and the libraries that decide speed and results."""
     return {
         "system": platform.platform(),
         "processor": platform.processor() or platform.machine(),
+        "processor_features": processor_features(),
         "cores": os.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "threads": torch.get_num_threads(),
@@ -29,6 +34,12 @@ def machine() -> dict[str, Any]:
         "torch": torch.__version__,
         "numpy": np.__version__,
     }
+
+
+def processor_features() -> list[str]:
+    """Name what the processor can do that decides which arithmetic is fast, such as avx512_vnni."""
+    known = torch.cpu.get_capabilities()
+    return sorted(n for n, v in known.items() if v is True and n.startswith(DECISIVE_FEATURES))
 
 
 def header(predictor: Predictor) -> dict[str, Any]:

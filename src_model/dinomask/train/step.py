@@ -90,24 +90,18 @@ class Stepper:
                 config.rois_per_image,
                 config.proposals_per_image if fraction >= config.proposals_from else 0,
                 self.class_weights,
-                self.chance(),
+                [
+                    torch.Generator().manual_seed((config.seed << 40) + i)
+                    for i in self.crop_numbers()
+                ],
                 maps,
             )
         total = state.balancer.total(losses) + self.fitting.penalty()
-        return self.checked(losses | {"total": total})
-
-    def checked(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return losses whose total is finite in every process.
-
-        Raises
-        ------
-        DivergedError
-            If it is not.
-        """
-        if not torch.isfinite(mean_over_processes(losses["total"])):
+        shared = mean_over_processes(total)
+        if not torch.isfinite(shared):
             parts = ", ".join(f"{k} {float(v.detach()):.3g}" for k, v in losses.items())
             raise self._diverged(expected="a finite loss", got=parts)
-        return losses
+        return losses | {"total": total}
 
     def update(self, total: Tensor, fraction: float) -> None:
         """Change the weights by one step down the total's gradient.
@@ -135,8 +129,7 @@ class Stepper:
         part = self.processes
         return crop_numbers(self.state.step, self.config.batch, part.rank, part.count)
 
-    def chance(self) -> list[torch.Generator]:
-        """Return what boxes of each crop of the present step are drawn from."""
+    def _chance(self) -> list[torch.Generator]:
         seed = self.config.seed << 40
         return [torch.Generator().manual_seed(seed + i) for i in self.crop_numbers()]
 

@@ -31,7 +31,7 @@ def serve(connection: Connection) -> None:
     """
     # Ctrl-C reaches every process of a terminal; the one that leads decides
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    threading.Thread(target=die_with_parent, daemon=True).start()
     # the leading process has gone, or doesn't want to hear any more
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
@@ -64,7 +64,8 @@ def _nothing() -> None:
     """Workers are stopped from outside."""
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """End this process when the one that started it ends, however it does."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])

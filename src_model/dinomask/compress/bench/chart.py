@@ -1,0 +1,68 @@
+"""The chart of a comparison: what each variant costs, and how good it is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dinomask.compress.bench.verdict import cost
+from dinomask.tiles.outputs import replacing
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
+
+AXES = {
+    "latency": "time an image, relative to the original",
+    "size": "size on disk, MB",
+}
+"""What a variant costs, and how that is written below the axis."""
+
+_ACCENT, _FAINT = "#1c7ed6", "#868e96"
+
+
+def draw_chart(report: dict[str, Any], path: Path) -> None:
+    """Draw AP against latency and against size, with the Pareto fronts.
+
+    Parameters
+    ----------
+    report : from `dinomask.compress.bench.report.bench`
+    path : .png or .svg; replaced if it exists
+
+    Raises
+    ------
+    OutputError
+        If it can't be written.
+    """
+    # without pyplot, which would look for a window
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, axis in zip(figure.subplots(1, 2), AXES, strict=True):
+        _draw(axes, report["variants"], axis, report["recommended"])
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=150, format=path.suffix[1:])
+
+
+def _draw(axes: Axes, rows: list[dict[str, Any]], axis: str, recommended: str | None) -> None:
+    front = sorted((cost(row, axis), row["quality"]["ap50"]) for row in rows if row["pareto"][axis])
+    axes.plot(*zip(*front, strict=True), color=_FAINT, lw=1, ls="--", zorder=1)
+    for row in rows:
+        x, y = cost(row, axis), row["quality"]["ap50"]
+        is_best = row["name"] == recommended
+        colour = _ACCENT if row["pareto"][axis] else _FAINT
+        axes.scatter(x, y, s=110 if is_best else 45, c=colour, marker="*" if is_best else "o")
+        axes.annotate(
+            row["name"], (x, y), (6, 5), textcoords="offset points", fontsize=8, color=colour
+        )
+    against = rows[0]["quality"]["against"]
+    axes.set_xlabel(AXES[axis])
+    axes.set_ylabel("AP at IoU 0.5" if against == "labels" else "AP@0.5 against the original")
+    axes.margins(x=0.25, y=0.15)
+    # from nothing on, so that a small gain looks small
+    axes.set_xlim(left=0)
+    axes.grid(alpha=0.2)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)

@@ -1,0 +1,81 @@
+"""The bench from start to end: measure, judge, recommend, in one report."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import dinomask
+from dinomask.compress.bench.figures import OTHER, collect
+from dinomask.compress.bench.measure import Bench
+from dinomask.compress.bench.verdict import add_verdicts, recommend
+from dinomask.config import BenchConfig, SegmentConfig, as_dict
+from dinomask.run.report import machine
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from dinomask.compress.bench.variant import Variant
+    from dinomask.compress.material import Source
+    from dinomask.run.progress import OnProgress
+
+
+def bench(
+    variants: Sequence[Variant],
+    sources: Sequence[Source],
+    folder: Path,
+    config: BenchConfig | None = None,
+    segment: SegmentConfig | None = None,
+    *,
+    other: Sequence[Source] = (),
+    on_progress: OnProgress | None = None,
+) -> dict[str, Any]:
+    """Compare variants of a model with the original on images.
+
+    What was measured stays in `folder`: a bench that was stopped goes on with what is missing.
+
+    Parameters
+    ----------
+    variants : the uncompressed model first
+    sources : images; where they have labels, quality is judged against these, elsewhere
+        against what the uncompressed model finds
+    folder : of what is kept
+    config : what to measure, and what to ask of a recommended variant
+    segment : how every variant segments; model, adapter and precision are its own
+    other : images of another domain, to see what generalisation is lost
+    on_progress : called after each step and while waiting; raising `CancelledError` stops
+
+    Returns
+    -------
+    report with a row of figures for each variant (``variants``, the original first), what
+    failed, and the recommendation
+
+    Raises
+    ------
+    DinomaskError
+        If the uncompressed model can't be measured.
+    OutputError
+        If the folder can't be written.
+    """
+    config, segment = config or BenchConfig(), segment or SegmentConfig()
+    away = [dataclasses.replace(source, kind=OTHER + source.kind) for source in other]
+    measured = Bench(variants, [*sources, *away], config, segment, folder, on_progress)
+    with contextlib.ExitStack() as stack:
+        measured.run(stack)
+    rows = collect(measured, on_progress)
+    add_verdicts(rows, config)
+    name, words = recommend(rows)
+    return {
+        "dinomask_version": dinomask.__version__,
+        "machine": machine(),
+        "settings": as_dict(config),
+        "segment": as_dict(segment),
+        "images": len(sources),
+        "folder": str(folder),
+        "variants": rows,
+        "failed": measured.failed,
+        "recommended": name,
+        "recommendation": words,
+    }
