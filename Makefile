@@ -9,6 +9,8 @@ STAMP := .venv/.installed
 SAMPLE := sample_data/nuclei.tif
 DEMO := demo_output
 PYTEST_ARGS ?=
+# each test runs with one thread, so two processes use two cores
+TEST_PROCESSES ?= 2
 DATA ?= $(DINOMASK_DATA)
 
 help:  ## list the targets
@@ -38,7 +40,8 @@ test: install  ## run the tests on a virtual screen, with coverage (PYTEST_ARGS=
 		echo "make test: no screen and no xvfb-run; run make install as root or install xvfb" >&2; \
 		exit 2; \
 	fi; \
-	env -u QT_QPA_PLATFORM "$${screen[@]}" $(BIN)/python -m pytest --cov $(PYTEST_ARGS)
+	env -u QT_QPA_PLATFORM "$${screen[@]}" $(BIN)/python -m pytest --cov \
+		-n $(TEST_PROCESSES) --dist loadgroup $(PYTEST_ARGS)
 
 check: install  ## format, lint, types and the contracts between the parts
 	$(BIN)/ruff format --check

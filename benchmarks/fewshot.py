@@ -1,6 +1,6 @@
 """What a model learns from a few corrected objects.
 
-    python benchmarks/fewshot.py [--tables objects modes ranks] [--data FOLDER]
+    python benchmarks/fewshot.py [--tables objects modes …] [--data FOLDER]
         [--objects 10 30 100 300] [--minutes 5 | --steps N] [--threads 2] [--json FILE]
 
 Without --data it takes ampis_powder of the folder in DINOMASK_DATA. A simulated user
@@ -13,6 +13,10 @@ would (object size estimated) and scored.
 - modes: heads, late, lora, hybrid, full from 100 corrected objects: weights that learn,
   seconds a step, peak memory, adapter's size, accuracy
 - ranks: LoRA of rank 4, 8, 16, 32 from the same
+- suggestions: where the model suggests, against anywhere, after the same numbers of corrections
+- domain: a base checkpoint trained for --base-minutes without one kind of image of another
+  data set (H&E of dsb2018, unless told otherwise), then taught that kind from 1, 5, 10 and all
+  of its images. The base is kept in --work and used again.
 
 Every teaching runs in a process of its own, whose peak memory is measured.
 """
@@ -20,33 +24,26 @@ Every teaching runs in a process of its own, whose peak memory is measured.
 from __future__ import annotations
 
 import argparse
-import concurrent.futures
 import dataclasses
 import json
-import multiprocessing
 import os
-import resource
-import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
+from platformdirs import user_cache_path
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
-from teaching.simulated_user import correct, sit_down
+from teaching.jobs import Job, in_own_process
+from teaching.without import base_without
 
-from dinomask.adapt.finetune import finetune
-from dinomask.adapt.taught import taught_from_sample
-from dinomask.config import SegmentConfig, TeachConfig
-from dinomask.nets.adapters import TENSORS_FILE
+from dinomask.config import TeachConfig
 from dinomask.nets.zoo import write_atomically
-from dinomask.run.predictor import Predictor
 from dinomask.run.report import machine
 from dinomask.terminal import print_table
-from dinomask.train.datasets import find_samples
-from dinomask.train.evaluate import evaluate
 
+TABLES = ("objects", "modes", "ranks", "suggestions", "domain")
+DOMAIN_IMAGES = (1, 5, 10)
 MODES = ("heads", "late", "lora", "hybrid", "full")
 RANKS = (4, 8, 16, 32)
 N_MODES = 100
@@ -72,96 +69,50 @@ COLUMNS = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Job:
-    """One teaching."""
-
-    row: str
-    data: str
-    splits: tuple[str, str]
-    n_corrected: int | None
-    config: TeachConfig
-    seed: int
-
-
-def teach(job: Job) -> dict[str, Any]:
-    """Correct, teach, and score; runs in a process of its own."""
-    learn, judge = (find_samples([Path(job.data)], split) for split in job.splits)
-    segmenting = SegmentConfig(threads=job.config.threads, model=job.config.model)
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        corrected = 0
-        if job.n_corrected is None:
-            taught = [taught_from_sample(sample) for sample in learn]
-        else:
-            predictor = Predictor.load(segmenting)
-            desks = sit_down(learn, predictor, segmenting, folder, job.seed)
-            correct(desks, job.n_corrected)
-            corrected = sum(desk.n_corrected for desk in desks)
-            taught = [image for desk in desks for image in desk.taught()]
-            del predictor
-        started = time.perf_counter()
-        result = finetune(taught, folder / "work", "few", job.config, folder=folder / "few")
-        seconds = time.perf_counter() - started
-        peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        size_mb = (result.folder / TENSORS_FILE).stat().st_size / 1e6
-        used = str(result.folder) if result.promoted else None
-        scores = evaluate(judge, dataclasses.replace(segmenting, adapter=used))["mean"]
-    gate = result.figures["gate"]
-    return {
-        "row": job.row,
-        "corrected": corrected,
-        "objects": result.figures["objects"],
-        "steps": result.figures["steps"],
-        "trainable_pct": 100 * result.figures["trainable_weights"] / result.figures["weights"],
-        "seconds_per_step": result.figures["seconds_per_step"],
-        "peak_mb": peak_mb,
-        "adapter_mb": size_mb,
-        "minutes": seconds / 60,
-        "share": gate["share"],
-        "promoted": result.promoted,
-        "held_out": f"{gate['before']['held_out']:.3f} → {gate['after']['held_out']:.3f}",
-        "reference": (
-            f"{gate['before']['reference_ap50']:.3f} → {gate['after']['reference_ap50']:.3f}"
-        ),
-        **_scores(scores),
-    }
-
-
-def base_row(job: Job) -> dict[str, Any]:
-    """Score the base model."""
-    judge = find_samples([Path(job.data)], job.splits[1])
-    config = SegmentConfig(threads=job.config.threads, model=job.config.model)
-    return {"row": job.row, "corrected": 0, **_scores(evaluate(judge, config)["mean"])}
-
-
-def _scores(mean: dict[str, Any]) -> dict[str, Any]:
-    picked = {key: mean[key] for key in ("ap50", "ap75", "ap50_95")}
-    return picked | {"size": mean["size_within_25pct"]}
-
-
-def plan(args: argparse.Namespace) -> list[tuple[str, Job]]:
-    """List the teachings of each table."""
+def plan(args: argparse.Namespace, table: str) -> list[Job]:
+    """List the teachings of a table."""
     config = TeachConfig(
         minutes=args.minutes, steps=args.steps, threads=args.threads, seed=args.seed
     )
     splits = (args.learn_split, args.judge_split)
 
-    def job(row: str, n: int | None, **changes: Any) -> Job:
+    def job(row: str, n: int | None, suggested: bool = False, **changes: Any) -> Job:
+        changed = dataclasses.replace(config, **changes)
+        return Job(row, str(args.data), splits, n, changed, args.seed, suggested=suggested)
+
+    if table == "objects":
+        some = [job(f"{n} corrected", n) for n in args.objects]
+        return [job("base", 0), *some, job("all labels", None)]
+    if table == "modes":
+        return [job(mode, N_MODES, mode=mode) for mode in MODES]
+    if table == "ranks":
+        return [job(f"rank {r}", N_MODES, mode="lora", rank=r) for r in RANKS]
+    if table == "suggestions":
+        orders = {"anywhere": False, "suggested": True}
+        return [
+            job(f"{n} {order}", n, suggested=suggested)
+            for n in args.suggestions
+            for order, suggested in orders.items()
+        ]
+    return plan_domain(args, config)
+
+
+def plan_domain(args: argparse.Namespace, config: TeachConfig) -> list[Job]:
+    """Train the base that never saw the kind of image, and list what it is taught."""
+    home = Path(os.environ["DINOMASK_DATA"])
+    data = args.domain_data or home / "dsb2018"
+    folders = list(dict.fromkeys([data, home / "usiigaci"]))
+    out = args.work / f"without_{args.domain}_{args.base_minutes:g}min"
+    base = base_without(folders, args.domain, out, args.base_minutes, args.threads)
+    config = dataclasses.replace(config, model=str(base))
+
+    def job(row: str, n_corrected: int | None, n_images: int | None = None) -> Job:
         return Job(
-            row, str(args.data), splits, n, dataclasses.replace(config, **changes), args.seed
+            row, str(data), ("train", "val"), n_corrected, config, args.seed, args.domain, n_images
         )
 
-    jobs: list[tuple[str, Job]] = []
-    if "objects" in args.tables:
-        jobs.append(("objects", job("base", 0)))
-        jobs += [("objects", job(f"{n} corrected", n)) for n in args.objects]
-        jobs.append(("objects", job("all labels", None)))
-    if "modes" in args.tables:
-        jobs += [("modes", job(mode, N_MODES, mode=mode)) for mode in MODES]
-    if "ranks" in args.tables:
-        jobs += [("ranks", job(f"rank {r}", N_MODES, mode="lora", rank=r)) for r in RANKS]
-    return jobs
+    some = [job(f"{n} image{'s'[: n > 1]}", None, n) for n in DOMAIN_IMAGES]
+    return [job("base", 0), *some, job("all images", None)]
 
 
 def show(title: str, rows: list[dict[str, Any]]) -> Table:
@@ -183,35 +134,44 @@ def _cell(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def main() -> None:
-    """Run what is asked for, a row at a time; the json grows with every row."""
+def parse() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--tables", nargs="+", default=["objects", "modes", "ranks"])
+    parser.add_argument("--tables", nargs="+", default=list(TABLES), choices=TABLES)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--learn-split", default="adapt")
     parser.add_argument("--judge-split", default="eval")
     parser.add_argument("--objects", nargs="+", type=int, default=[10, 30, 100, 300])
+    parser.add_argument("--suggestions", nargs="+", type=int, default=[20, 40, 80])
+    parser.add_argument("--domain", default="histology", help="beginning of the modality")
+    parser.add_argument("--domain-data", type=Path, help="data set that has it; default dsb2018")
+    parser.add_argument("--base-minutes", type=float, default=60.0)
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--steps", type=int)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--work", type=Path, help="where bases are kept; default: a user cache")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     args.data = args.data or Path(os.environ["DINOMASK_DATA"]) / "ampis_powder"
+    args.work = args.work or user_cache_path("dinomask-benchmarks") / "fewshot"
+    return args
+
+
+def main() -> None:
+    """Run what is asked for, a row at a time; the json grows with every row."""
+    args = parse()
     tables: dict[str, list[dict[str, Any]]] = {}
-    for table, job in plan(args):
-        # a fresh process each, so that peaks don't mix
-        with concurrent.futures.ProcessPoolExecutor(
-            1, multiprocessing.get_context("spawn")
-        ) as pool:
-            row = pool.submit(base_row if job.n_corrected == 0 else teach, job).result()
-        tables.setdefault(table, []).append(row)
-        print(table, row, flush=True)
-        if args.json:
-            report = {"machine": machine(), "settings": vars(args), "tables": tables}
-            write_atomically(args.json, json.dumps(report, indent=2, default=str).encode())
+    for table in args.tables:
+        for job in plan(args, table):
+            row = in_own_process(job)
+            tables.setdefault(table, []).append(row)
+            print(table, row, flush=True)
+            if args.json:
+                report = {"machine": machine(), "settings": vars(args), "tables": tables}
+                write_atomically(args.json, json.dumps(report, indent=2, default=str).encode())
     for title, rows in tables.items():
         print_table(Console(), show(title, rows))
 

@@ -19,6 +19,7 @@ from dinomask.adapt.from_journal import taught_from_journal
 from dinomask.adapt.journal import Journal, pixel_identity
 from dinomask.adapt.label_store import ArrayStore
 from dinomask.adapt.reviewed import Reviewed
+from dinomask.adapt.suggest import assess, choose
 from dinomask.image import open_image
 from dinomask.measure.matching import match
 from dinomask.run.segment import segment
@@ -50,6 +51,7 @@ class Desk:
     truth_yx : what the user sees
     store : labels as they are
     patches : windows that are still to be looked at, in order
+    ranks : where suggested ones stand among those of all desks
     """
 
     name: str
@@ -58,12 +60,14 @@ class Desk:
     store: ArrayStore
     journal: Journal
     patches: list[tuple[int, int, int, int]]
+    ranks: list[int] = dataclasses.field(default_factory=list)
     n_corrected: int = 0
     n_reviewed: int = 0
 
     def review(self, most: int) -> int:
         """Correct one patch, at most so many objects; return how many were corrected."""
         patch = self.patches.pop(0)
+        del self.ranks[:1]
         done = 0
         for change in _wrong(self.truth_yx, self.store, patch):
             if done == most:
@@ -104,15 +108,42 @@ def sit_down(
     return desks
 
 
-def correct(desks: Sequence[Desk], n: int) -> None:
-    """Go on until `n` objects are corrected in all, patch by patch, image by image."""
+def lay_suggested(desks: Sequence[Desk], predictor: Predictor, config: SegmentConfig) -> None:
+    """Put the model's suggestions in the place of the patches, the most helpful first."""
+    of_name = {desk.name: desk for desk in desks}
+    candidates = []
+    for desk in desks:
+        diameter_px = segmented_diameter_px(desk.store)
+        found = assess(desk.image, predictor, config, diameter_px)
+        candidates += [dataclasses.replace(c, image=desk.name) for c in found]
+        desk.patches = []
+    for rank, suggestion in enumerate(choose(candidates, len(candidates))):
+        of_name[suggestion.image].patches.append(suggestion.window_yxyx_px)
+        of_name[suggestion.image].ranks.append(rank)
+
+
+def segmented_diameter_px(store: ArrayStore) -> float:
+    """Return the median diameter of what the model found; 32 px where it found nothing."""
+    areas = np.bincount(store.read((0, 0, *store.shape_yx)).ravel())[1:]
+    areas = areas[areas > 0]
+    return float(np.median(np.sqrt(4 / np.pi * areas))) if len(areas) else 32.0
+
+
+def correct(desks: Sequence[Desk], n: int, *, in_turn: bool = True) -> None:
+    """Go on until `n` objects are corrected in all, patch by patch.
+
+    Parameters
+    ----------
+    desks : what is corrected
+    n : objects
+    in_turn : the image that was looked at least comes next; otherwise what is suggested next
+    """
     done = sum(desk.n_corrected for desk in desks)
     while done < n:
         open_ = [desk for desk in desks if desk.patches]
         if not open_:
             return
-        # the image that was looked at least comes next
-        desk = min(open_, key=lambda d: d.n_reviewed)
+        desk = min(open_, key=lambda d: d.n_reviewed if in_turn else d.ranks[0])
         done += desk.review(n - done)
 
 

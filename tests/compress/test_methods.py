@@ -38,3 +38,12 @@ def test_methods_are_sorted_by_stage_whatever_the_order_of_their_names():
 def test_names_that_cannot_be_used_are_refused(names, message):
     with pytest.raises(SettingsError, match=message):
         find_methods(names)
+
+
+def test_settings_all_belong_to_a_method():
+    nested = {
+        field.name.replace("_", "-")
+        for field in dataclasses.fields(CompressConfig)
+        if dataclasses.is_dataclass(field.default)
+    }
+    assert nested <= {method.name for method in METHODS}

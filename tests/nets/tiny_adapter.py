@@ -17,9 +17,16 @@ if TYPE_CHECKING:
 
 def write_tiny_adapter(folder: Path, seed: int = 0, **about: Any) -> AdapterManifest:
     """Save an adapter that changes scores and masks of `tiny` a little."""
-    model, base = load_model("tiny")
+    return write_adapter(folder, "tiny", (10, 11), seed, **about)
+
+
+def write_adapter(
+    folder: Path, model: str, blocks: tuple[int, ...], seed: int = 0, **about: Any
+) -> AdapterManifest:
+    """Save an adapter that changes scores and masks of a model a little."""
+    model, base = load_model(model)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    fitting = prepare_fit(model, FitConfig("lora", lora=LoraSettings(rank=2, blocks=(10, 11))))
+    fitting = prepare_fit(model, FitConfig("lora", lora=LoraSettings(rank=2, blocks=blocks)))
     chance = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, weight in model.named_parameters():

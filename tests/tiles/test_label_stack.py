@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -162,10 +161,8 @@ def test_a_killed_painter_is_replaced() -> None:
             (Scene.of(stitched, w) for w in windows), np.dtype(np.uint32)
         ):
             pieces.append(drawn.labels_yx)
-            assert painters._pool is not None
-            for process in list((painters._pool._processes or {}).values()):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(process.pid, signal.SIGKILL)
+            for painter in painters._all:
+                os.kill(painter.process.pid, signal.SIGKILL)
             assert window == windows[len(pieces) - 1]
     np.testing.assert_array_equal(np.concatenate(pieces), render_window(stitched, (0, 0, *shape)))
 

@@ -19,12 +19,119 @@ if TYPE_CHECKING:
 
 METHODS = (
     Method(
+        "lora-sparsify",
+        "Set the entries of an adapter's matrices to zero that change its update least",
+        Stage.ADAPTER,
+        "dinomask.compress.adapters:SPARSIFY",
+        changes_model=False,
+        gain="Smaller adapter files; no speed, as a merged adapter costs nothing.",
+    ),
+    Method(
+        "lora-int8",
+        "Store an adapter's matrices in eight bits",
+        Stage.ADAPTER,
+        "dinomask.compress.adapters:INT8",
+        changes_model=False,
+        gain="Adapter files of a quarter; no speed, as a merged adapter costs nothing.",
+    ),
+    Method(
         "merge",
         "Add the adapter's LoRA matrices to the weights (Hu et al., arXiv 2106.09685)",
         Stage.MERGE,
         "dinomask.compress.precision:MERGE",
         changes_model=False,
         gain="One checkpoint instead of two; costs nothing when segmenting.",
+    ),
+    Method(
+        "head-prune",
+        "Remove the attention heads that matter least (Michel et al., arXiv 1905.10650)",
+        Stage.PRUNE,
+        "dinomask.compress.prune:HEADS",
+        needs="images",
+        gain="Smaller and faster; follow it by distil.",
+    ),
+    Method(
+        "mlp-prune",
+        "Remove the hidden units that matter least (Molchanov et al., arXiv 1906.10771)",
+        Stage.PRUNE,
+        "dinomask.compress.prune:MLP",
+        needs="images",
+        gain="Smaller and faster; follow it by distil.",
+    ),
+    Method(
+        "block-prune",
+        "Remove whole blocks, those without which the outputs change least",
+        Stage.PRUNE,
+        "dinomask.compress.prune:BLOCKS",
+        needs="images",
+        gain="Smaller and faster; follow it by distil.",
+    ),
+    Method(
+        "window",
+        "Let most blocks attend within windows (Li et al., arXiv 2203.16527)",
+        Stage.PRUNE,
+        "dinomask.compress.mixing:WINDOWS",
+        gain="Faster on tiles larger than a window; no smaller.",
+    ),
+    Method(
+        "token-merge",
+        "Merge similar tokens in each block (Bolya et al., arXiv 2210.09461)",
+        Stage.PRUNE,
+        "dinomask.compress.mixing:MERGING",
+        gain="Faster, with coarser features; no smaller.",
+    ),
+    Method(
+        "svd",
+        "Split linear layers in two of low rank (Wang et al., arXiv 2403.07378)",
+        Stage.FACTORISE,
+        "dinomask.compress.factorise:SVD",
+        needs="images",
+        gain="Smaller and a little faster, where a layer's rank is low.",
+    ),
+    Method(
+        "share",
+        "Let neighbouring blocks share weights (Lan et al., arXiv 1909.11942)",
+        Stage.SHARE,
+        "dinomask.compress.share:SHARE",
+        gain="Smaller, no faster; needs distil to work again.",
+    ),
+    Method(
+        "distil",
+        "Train on your images to answer as the uncompressed model does, labels or not"
+        " (Hinton et al., arXiv 1503.02531)",
+        Stage.TRAIN,
+        "dinomask.compress.student:DISTIL",
+        needs="images",
+        gain="Wins back accuracy that other methods lost; with a student, a smaller model.",
+    ),
+    Method(
+        "qat",
+        "Train on your images under the rounding of eight bits (Jacob et al., arXiv 1712.05877)",
+        Stage.TRAIN,
+        "dinomask.compress.qat:QAT",
+        needs="images",
+        gain="An int8 method after it loses less; alone neither smaller nor faster.",
+    ),
+    Method(
+        "sparsify",
+        "Set the smallest weights of each matrix and kernel to zero (Han et al., arXiv 1506.02626)",
+        Stage.SPARSIFY,
+        "dinomask.compress.sparsify:SPARSIFY",
+        gain="Smaller files; no speed, as zeros are multiplied like other numbers.",
+    ),
+    Method(
+        "sparse-24",
+        "Set two of each four weights to zero (Mishra et al., arXiv 2104.08378)",
+        Stage.SPARSIFY,
+        "dinomask.compress.sparsify:SPARSE_24",
+        gain="Faster on NVIDIA GPUs from Ampere on; elsewhere it isn't applied.",
+    ),
+    Method(
+        "fuse",
+        "Compute batch norms and layer scales into the layers before them (arXiv 1712.05877)",
+        Stage.SPARSIFY,
+        "dinomask.compress.fusing:FUSE",
+        gain="A little faster, with the same results but for rounding.",
     ),
     Method(
         "bf16",
@@ -43,7 +150,7 @@ METHODS = (
         gain="Faster on CUDA. Files hold half precision in any case.",
     ),
 )
-"""In the order of their stages."""
+"""In the order in which they are applied: by stage, and within a stage by place."""
 
 
 def find_methods(names: Iterable[str]) -> list[Method]:
@@ -78,5 +185,4 @@ def find_methods(names: Iterable[str]) -> list[Method]:
             got="none",
             remedy=f"Choose among {', '.join(known)}.",
         )
-    # stable: methods of one stage stay in the order in which they were named
-    return sorted(chosen, key=lambda method: method.stage)
+    return [method for method in METHODS if method in chosen]

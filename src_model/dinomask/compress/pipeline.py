@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from dinomask.compress.distil import STATES
 from dinomask.compress.method import Stage
 from dinomask.compress.methods import find_methods
 from dinomask.compress.subject import Subject
@@ -20,11 +21,10 @@ from dinomask.config import CompressConfig, as_dict
 from dinomask.errors import OutputError, SettingsError
 from dinomask.nets.adapters import adapters_folder, save_adapter
 from dinomask.nets.catalogue import find_model, list_models, user_models_folder
-from dinomask.nets.zoo import save_checkpoint
+from dinomask.nets.zoo import MANIFEST_FILE, manifest_bytes, save_checkpoint, write_atomically
 from dinomask.run.predictor import choose_device, default_threads
 from dinomask.run.report import machine
 from dinomask.tiles.outputs import output_error
-from dinomask.train.state import STATE_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -206,7 +206,7 @@ def _scratch(folder: Path) -> Iterator[Path]:
     try:
         yield folder
     except BaseException:
-        if not (folder / STATE_FILE).exists():
+        if not any(folder.glob(STATES)):
             shutil.rmtree(folder, ignore_errors=True)
         raise
     shutil.rmtree(folder, ignore_errors=True)
@@ -231,6 +231,7 @@ def _save(subject: Subject, folder: Path, scratch: Path, record: dict[str, Any])
         provenance = {**about.provenance, "compression": record}
         about = dataclasses.replace(about, name=folder.name, provenance=provenance)
         save_adapter(finished, subject.adapter.tensors, about)
+        record["after"]["bytes"] = folder_bytes(finished)
     else:
         manifest = dataclasses.replace(
             subject.manifest,
@@ -240,11 +241,13 @@ def _save(subject: Subject, folder: Path, scratch: Path, record: dict[str, Any])
             metrics={},
             compression=record,
         )
-        save_checkpoint(finished, subject.model.state_dict(), manifest)
+        manifest = save_checkpoint(finished, subject.model.state_dict(), manifest)
         for name, path in (subject.artefact or {}).items():
             (finished / name).parent.mkdir(parents=True, exist_ok=True)
             path.replace(finished / name)
-    record["after"]["bytes"] = folder_bytes(finished)
+        # the record is the manifest's too, and is complete only now
+        record["after"]["bytes"] = folder_bytes(finished)
+        write_atomically(finished / MANIFEST_FILE, manifest_bytes(manifest))
     _put_in_place(finished, folder)
     return Compressed(folder, folder.name, kind, record)
 

@@ -7,12 +7,14 @@ import time
 import warnings
 from typing import TYPE_CHECKING
 
+import torch
+
+from dinomask.errors import DataError
+from dinomask.run.predictor import Predictor
 from dinomask.run.progress import Progress
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import torch
 
     from dinomask.compress.material import Material
     from dinomask.compress.subject import Subject
@@ -45,6 +47,8 @@ class Work:
     folder: Path
     on_progress: OnProgress | None = None
     notes: list[str] = dataclasses.field(default_factory=list)
+    _predictor: Predictor | None = None
+    _tiles: torch.Tensor | None = None
     _stage: str = ""
     _started: float = 0.0
 
@@ -59,6 +63,44 @@ class Work:
         if self.on_progress is not None:
             elapsed = time.monotonic() - self._started
             self.on_progress(Progress(self._stage, done, total, elapsed))
+
+    def predictor(self) -> Predictor:
+        """Return the uncompressed model, ready to predict."""
+        if self._predictor is None:
+            subject = self.original
+            model = subject.model.to(self.device).to(memory_format=torch.channels_last)
+            self._predictor = Predictor(model, subject.manifest, self.device)
+        return self._predictor
+
+    def tiles(self) -> torch.Tensor:
+        """Return the user's tiles to measure on, shape (N, 3, H, W).
+
+        Raises
+        ------
+        DataError
+            If no image can be used.
+        """
+        if self._tiles is None:
+            material = self.require_material()
+            material.read(self.predictor(), self.on_progress)
+            self._tiles = material.tiles(self.predictor(), self.config.tiles, self.config.seed)
+        return self._tiles
+
+    def require_material(self) -> Material:
+        """Return the user's images.
+
+        Raises
+        ------
+        DataError
+            If there are none.
+        """
+        if self.material is None:
+            raise DataError(
+                expected="images to calibrate on",
+                got="none",
+                remedy="Add --data and a folder of images like those to segment.",
+            )
+        return self.material
 
     def note(self, text: str) -> None:
         """Add a remark to the step's record."""

@@ -131,6 +131,13 @@ class DistilSettings:
     """Backbone of another, smaller model to train, such as mobilenetv4_conv_small,
     efficientnet_b0 or vit_tiny_patch16_224; None trains the compressed model itself."""
 
+    student_width: float = 0.5
+    """Width of the student's pyramid and heads, relative to the teacher's."""
+
+    student_weights: str | None = None
+    """Pretrained weights of the student's backbone: hub, or a .pth or .safetensors file; None
+    starts from random ones, which takes hours rather than minutes."""
+
     minutes: float | None = 10.0
     """Time for the training; None leaves the end to the steps."""
 
@@ -161,6 +168,9 @@ class DistilSettings:
     labels: float = 0.5
     """Weight of the ordinary losses against labels, where the images have any."""
 
+    generated_share: float = 0.1
+    """Share of crops that show generated images of many kinds, so that little is forgotten."""
+
     def __post_init__(self) -> None:
         require(
             (self.minutes or 0) > 0 or (self.steps or 0) > 0,
@@ -171,6 +181,44 @@ class DistilSettings:
         weights = (self.features, self.boxes, self.masks, self.labels)
         require(min(weights) >= 0, "weights of at least 0", weights, "Use 1.")
         require(self.learning_rate > 0, "a rate above 0", self.learning_rate, "Use 0.0003.")
+        require(
+            0 < self.student_width <= 2, "a width of up to 2", self.student_width, "Use 0.5 or 1."
+        )
+        require(
+            0 <= self.generated_share <= 1,
+            "a share of generated crops from 0 to 1",
+            self.generated_share,
+            "Use 0.1.",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class QatSettings:
+    """Training under the rounding of eight bits."""
+
+    minutes: float | None = 5.0
+    """Time for the training; None leaves the end to the steps."""
+
+    steps: int | None = None
+    """Largest number of training steps; None lets the time decide."""
+
+    learning_rate: float = 1e-4
+    """Peak learning rate."""
+
+    batch: int = 4
+    """Crops a step."""
+
+    crop_px: int = 224
+    """Side of a crop in model pixels, a multiple of 14."""
+
+    def __post_init__(self) -> None:
+        require(
+            (self.minutes or 0) > 0 or (self.steps or 0) > 0,
+            "minutes or steps above 0",
+            (self.minutes, self.steps),
+            "Use 5 minutes.",
+        )
+        require(self.learning_rate > 0, "a rate above 0", self.learning_rate, "Use 0.0001.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,6 +248,7 @@ class CompressConfig:
     token_merge: TokenMergeSettings = TokenMergeSettings()
     window: WindowSettings = WindowSettings()
     distil: DistilSettings = DistilSettings()
+    qat: QatSettings = QatSettings()
     sparsify: SparsifySettings = SparsifySettings()
     lora_sparsify: LoraSparsifySettings = LoraSparsifySettings()
 

@@ -58,6 +58,9 @@ class AdapterManifest:
     class_names: tuple[str, ...] = ()
     """All object classes it tells apart, those of the checkpoint first; empty for the same."""
 
+    int8: bool = False
+    """Whether LoRA's matrices are stored in eight bits."""
+
     provenance: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Images, corrections, settings, curve and verdict of the training."""
 

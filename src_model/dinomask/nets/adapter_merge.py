@@ -12,7 +12,8 @@ from dinomask.nets.centermask import CenterMask
 from dinomask.nets.growing import require_first
 from dinomask.nets.lora import BACKBONE_PREFIX
 from dinomask.nets.lora_parts import PartsUp
-from dinomask.nets.lora_targets import layer_ranks
+from dinomask.nets.lora_targets import FUSED, layer_ranks
+from dinomask.nets.reshape import untie
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -56,6 +57,9 @@ def merge_tensors(
     lora = {n.removeprefix(LORA): v for n, v in tensors.items() if n.startswith(LORA)}
     config = _with_classes(model.config, tuple(class_names), weights)
     grown = _with_heads(model, config)
+    if fit.uses_lora and untie(model):
+        # each block gets an update of its own
+        config = dataclasses.replace(config, shape=model.config.shape)
     own = grown.state_dict()
     updates = _lora_updates(fit.lora if fit.uses_lora else None, model, lora)
     wrong = [n for n in tensors if not n.startswith((WEIGHT, LORA))]
@@ -123,7 +127,7 @@ def _lora_updates(
             wrong.append(LORA + names[0])
             continue
         down, up = down.to(weight), up.to(weight)
-        if settings.parts and path.endswith(".qkv"):
+        if settings.parts and path.endswith(FUSED):
             up = up * PartsUp(rank, up.shape[0], settings.parts).mask.to(up)
         # in the order of peft, which keeps the quotient for layers of other ranks
         scale = (settings.alpha * rank / settings.rank) / rank

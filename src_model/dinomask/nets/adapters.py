@@ -31,6 +31,7 @@ from dinomask.nets.adapter_manifest import (
 )
 from dinomask.nets.adapter_merge import LORA, WEIGHT, merge_tensors
 from dinomask.nets.lora import BACKBONE_PREFIX
+from dinomask.nets.packing import pack, unpack
 from dinomask.nets.zoo import write_together
 
 if TYPE_CHECKING:
@@ -133,7 +134,8 @@ def save_adapter(
             got=f"{folder / MANIFEST_FILE}",
             remedy="Choose another name, or ask to overwrite it.",
         )
-    payload = save(rounded(tensors))
+    stored = rounded(tensors)
+    payload = save(pack(stored, int8=[n for n in stored if manifest.int8 and n.startswith(LORA)]))
     sha256 = hashlib.sha256(payload).hexdigest()
     manifest = dataclasses.replace(manifest, tensors_sha256=sha256)
     write_together({folder / TENSORS_FILE: payload, folder / MANIFEST_FILE: manifest.as_json()})
@@ -152,7 +154,7 @@ def read_tensors(folder: Path, manifest: AdapterManifest) -> dict[str, Tensor]:
     try:
         payload = path.read_bytes()
         if hashlib.sha256(payload).hexdigest() == manifest.tensors_sha256:
-            tensors = load(payload)
+            tensors = unpack(load(payload))
             if manifest.format > 1:
                 return tensors
             return {_renamed(name): value for name, value in tensors.items()}

@@ -19,11 +19,14 @@ from dinomask.nets.families import FAMILIES, Family, create_network, find_family
 from dinomask.nets.features import Backbone, ViTBackbone
 from dinomask.nets.mixing import Mixing
 from dinomask.nets.resampled import ResampledBackbone
+from dinomask.nets.reshape import reshape_network
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from timm.models.vision_transformer import VisionTransformer
+
+    from dinomask.config import NetworkShape
 
 TINY = "dinomask_tiny_patch14_reg4"
 """Our own arrangement: ViT of width 192, depth 12, patch 14, 4 registers."""
@@ -44,6 +47,7 @@ def backbone_of(config: ModelConfig, weights: str | Path | None = None) -> Backb
         patch_px=config.patch_px,
         feature_blocks=config.feature_blocks,
         mixing=Mixing.of(config),
+        shape=config.shape,
     )
 
 
@@ -54,6 +58,7 @@ def create_backbone(
     patch_px: int | None = None,
     feature_blocks: Sequence[int] | None = None,
     mixing: Mixing | None = None,
+    shape: NetworkShape | None = None,
 ) -> Backbone:
     """Build a backbone and optionally load pretrained weights.
 
@@ -67,6 +72,7 @@ def create_backbone(
         is resampled; None keeps the network's own
     feature_blocks : blocks that give feature maps; None takes four
     mixing : attention within windows, or token merging
+    shape : what compression left of it
 
     Raises
     ------
@@ -85,6 +91,7 @@ def create_backbone(
     network = _create(name, family, weights == "hub", settings)
     if weights is not None and weights != "hub":
         load_backbone_weights(network, Path(weights))
+    reshape_network(network, shape)
     return adapt_network(
         network,
         family,

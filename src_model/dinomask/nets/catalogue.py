@@ -23,7 +23,7 @@ from dinomask.nets.artefact import BackendInfo
 
 BUNDLED = Path(dinomask.__file__).parent / "weights"
 MANIFEST_FILE = "manifest.json"
-FORMAT = 1
+FORMAT = 2
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 

@@ -23,6 +23,7 @@ from dinomask.nets.masks import MaskHead, MaskIoUHead, expand_boxes
 from dinomask.nets.network import Detections, RoiMaps, find_instances
 from dinomask.nets.proposals import roi_losses, sample_proposals, sample_true_boxes
 from dinomask.nets.pyramid import FeaturePyramid, Pyramid
+from dinomask.nets.reshape import finish_shape
 from dinomask.nets.tasks import (
     ClassWeights,
     ImageClassHead,
@@ -88,6 +89,7 @@ class CenterMask(nn.Module):
             if config.image_classes
             else None
         )
+        finish_shape(self, config.shape)
         for name in ("mean", "std"):
             value = torch.tensor(getattr(self.backbone, name)).view(1, 3, 1, 1)
             self.register_buffer(name, value, persistent=False)
@@ -236,10 +238,44 @@ class CenterMask(nn.Module):
         DataError
             If an object or image is of a class that the model doesn't have.
         """
+        pyramid = self.features(tiles, maps)
+        return self.losses_of(
+            pyramid,
+            self.dense(pyramid),
+            targets,
+            n_true,
+            n_proposals,
+            class_weights,
+            chance,
+            _size_px(tiles),
+        )
+
+    def losses_of(
+        self,
+        pyramid: Pyramid,
+        dense: DensePredictions,
+        targets: list[InstanceTargets],
+        n_true: int,
+        n_proposals: int,
+        class_weights: ClassWeights | None,
+        chance: Sequence[torch.Generator] | None,
+        size_px: tuple[int, int],
+    ) -> dict[str, Tensor]:
+        """Compute all training losses of a batch of which pyramid and dense answers are known.
+
+        Parameters
+        ----------
+        pyramid, dense : of the tiles
+        size_px : height and width of a tile
+        targets, n_true, n_proposals, class_weights, chance : as in `losses`
+
+        Raises
+        ------
+        DataError
+            If an object or image is of a class that the model doesn't have.
+        """
         check_classes(targets, self.config.n_classes, self.config.image_classes)
         weights = class_weights or ClassWeights()
-        pyramid = self.features(tiles, maps)
-        dense = self.dense(pyramid)
         losses = detection_losses(dense, targets, weights.objects)
         chance = chance or [_generator() for _ in targets]
         rois = [sample_true_boxes(t, n_true, g) for t, g in zip(targets, chance, strict=True)]
@@ -249,7 +285,7 @@ class CenterMask(nn.Module):
         predicted = self.masks(pyramid, [roi.boxes_yxyx_px for roi in rois])
         losses.update(roi_losses(*predicted, targets, rois))
         if self.semantic_head is not None:
-            logits = self.semantic_head(pyramid, _size_px(tiles))
+            logits = self.semantic_head(pyramid, size_px)
             losses["semantic"] = semantic_loss(logits, targets, weights.pixels)
         if self.image_head is not None:
             logits = self.image_head(pyramid)

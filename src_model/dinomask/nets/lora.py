@@ -17,7 +17,8 @@ import torch
 from dinomask.config import LoraSettings
 from dinomask.errors import ModelError, SettingsError
 from dinomask.nets.lora_parts import PartsUp, adapt_parts
-from dinomask.nets.lora_targets import layer_ranks, peft_config
+from dinomask.nets.lora_targets import FUSED, layer_ranks, peft_config
+from dinomask.nets.reshape import untie
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -199,10 +200,11 @@ def attach(model: CenterMask, settings: LoraSettings | None = None) -> Adapter:
             got="one that has LoRA layers",
             remedy="Merge or detach the adapter first.",
         )
+    untie(model)
     inject_adapter_in_model(peft_config(settings, ranks), model)
     if settings.parts:
         for name, layer in lora_layers(model):
-            if name.endswith(".qkv"):
+            if name.endswith(FUSED):
                 adapt_parts(cast("LoraLayer", layer), settings.parts)
     heads: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():

@@ -12,15 +12,21 @@ if TYPE_CHECKING:
 
     from peft import LoraConfig
 
+_SPLIT = r"(?:\.(?:down|up))?"
+"""The two layers that a `dinomask.nets.low_rank.LowRankLinear` has in the place of one."""
+
 LAYER_NAMES = {
-    "qkv": r"attn\.qkv",
-    "proj": r"attn\.proj",
+    "qkv": rf"attn\.qkv{_SPLIT}",
+    "proj": rf"attn\.proj{_SPLIT}",
     # SwiGLU in two parts splits fc1 into a gate and a value
-    "fc1": r"mlp\.(?:fc1|fc1_g|fc1_x)",
-    "fc2": r"mlp\.fc2",
-} | dict.fromkeys(QKV_PARTS, r"attn\.qkv")
+    "fc1": rf"mlp\.(?:fc1|fc1_g|fc1_x){_SPLIT}",
+    "fc2": rf"mlp\.fc2{_SPLIT}",
+} | dict.fromkeys(QKV_PARTS, r"attn\.qkv(?:\.up)?")
 """Names of a block's layers in timm, in every family that has them; full paths,
 so that the patch embedding's ``proj`` and layers of the heads are never meant."""
+
+FUSED = (".qkv", ".qkv.up")
+"""Endings of layers that give queries, keys and values side by side."""
 
 
 def layer_ranks(
@@ -43,7 +49,7 @@ def layer_ranks(
     for name in names:
         if pattern.fullmatch(name):
             rank = next(r for path, r in of_block.items() if name.startswith(f"{path}."))
-            ranks[name] = rank * n_parts if name.endswith(".qkv") else rank
+            ranks[name] = rank * n_parts if name.endswith(FUSED) else rank
     return ranks
 
 

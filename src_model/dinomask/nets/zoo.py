@@ -30,6 +30,8 @@ from dinomask.nets.catalogue import (
     user_models_folder,
 )
 from dinomask.nets.centermask import CenterMask
+from dinomask.nets.packing import pack, unpack
+from dinomask.nets.reshape import with_shared, without_shared
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,6 +49,7 @@ __all__ = [
     "list_models",
     "load_model",
     "load_weights",
+    "manifest_bytes",
     "read_manifest",
     "require_torch",
     "save_checkpoint",
@@ -120,8 +123,8 @@ def load_weights(model: CenterMask, path: Path) -> None:
         If the file is damaged or of another architecture.
     """
     try:
-        state = {k: v.float() for k, v in load_file(path).items()}
-        model.load_state_dict(state)
+        state = {k: v.float() for k, v in unpack(load_file(path)).items()}
+        model.load_state_dict(with_shared(state, model.state_dict(), model.config.shape))
     except (OSError, SafetensorError, RuntimeError) as error:
         raise ModelError(
             expected="weights that fit the model's architecture",
@@ -146,11 +149,19 @@ def save_checkpoint(folder: Path, state: dict[str, torch.Tensor], manifest: Mani
     -------
     the manifest with the weights' hash
     """
-    payload = save({k: _compact(v) for k, v in state.items()}, metadata={"format": "pt"})
+    state = without_shared(state, manifest.architecture.shape)
+    stored = pack({k: _compact(v) for k, v in state.items()})
+    payload = save(stored, metadata={"format": "pt"})
     manifest = dataclasses.replace(manifest, weights_sha256=hashlib.sha256(payload).hexdigest())
-    text = json.dumps(dataclasses.asdict(manifest), indent=2) + "\n"
-    write_together({folder / WEIGHTS_FILE: payload, folder / MANIFEST_FILE: text.encode()})
+    write_together(
+        {folder / WEIGHTS_FILE: payload, folder / MANIFEST_FILE: manifest_bytes(manifest)}
+    )
     return manifest
+
+
+def manifest_bytes(manifest: Manifest) -> bytes:
+    """Return the content of a manifest's file."""
+    return (json.dumps(dataclasses.asdict(manifest), indent=2) + "\n").encode()
 
 
 def _compact(value: torch.Tensor) -> torch.Tensor:

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from dinomask.train.datasets import Sample
     from dinomask.train.fit import Fitting
 
-__all__ = ["LOG_FILE", "DivergedError", "TrainProgress", "train"]
+__all__ = ["LOG_FILE", "DivergedError", "TrainProgress", "run_steps", "train"]
 
 LOG_FILE = "training_log.jsonl"
 LOG_EVERY = 20
@@ -146,7 +146,7 @@ def train(
 
         stepper = Stepper(state, fitting, data, config, device, processes)
         try:
-            for progress in _steps(stepper, save):
+            for progress in run_steps(stepper, save):
                 if progress.step % LOG_EVERY == 0 and processes.is_first:
                     _log(out, progress)
                 if on_step and processes.is_first:
@@ -224,7 +224,19 @@ def _state(
     return state
 
 
-def _steps(stepper: Stepper, save: Callable[[], object]) -> Iterator[TrainProgress]:
+def run_steps(stepper: Stepper, save: Callable[[], object]) -> Iterator[TrainProgress]:
+    """Take the steps that are left of a training, and say after each how far it is.
+
+    Parameters
+    ----------
+    stepper : with the state from which to go on
+    save : keeps the state; called before the first step and then every `save_every_s`
+
+    Raises
+    ------
+    DivergedError
+        If the loss or its gradient is no longer a number.
+    """
     state, config, processes = stepper.state, stepper.config, stepper.processes
     started = time.monotonic() - state.elapsed_s
     stream = batches(stepper.data, state.step, config, processes.rank, processes.count)

@@ -71,7 +71,8 @@ class TrainingState:
         tensors |= {f"balancer.{k}": v for k, v in self.balancer.state_dict().items()}
         for index, moments in self.optimiser.state_dict()["state"].items():
             tensors |= {f"adam.{index}.{k}": v for k, v in moments.items()}
-        tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+        # blocks may share weights, which a file holds once a name
+        tensors = {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}
         counters = {"step": str(self.step), "elapsed_s": repr(self.elapsed_s)}
         write_atomically(path, save(tensors, metadata=counters))
 

@@ -90,18 +90,24 @@ class Stepper:
                 config.rois_per_image,
                 config.proposals_per_image if fraction >= config.proposals_from else 0,
                 self.class_weights,
-                [
-                    torch.Generator().manual_seed((config.seed << 40) + i)
-                    for i in self.crop_numbers()
-                ],
+                self.chance(),
                 maps,
             )
         total = state.balancer.total(losses) + self.fitting.penalty()
-        shared = mean_over_processes(total)
-        if not torch.isfinite(shared):
+        return self.checked(losses | {"total": total})
+
+    def checked(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return losses whose total is finite in every process.
+
+        Raises
+        ------
+        DivergedError
+            If it is not.
+        """
+        if not torch.isfinite(mean_over_processes(losses["total"])):
             parts = ", ".join(f"{k} {float(v.detach()):.3g}" for k, v in losses.items())
             raise self._diverged(expected="a finite loss", got=parts)
-        return losses | {"total": total}
+        return losses
 
     def update(self, total: Tensor, fraction: float) -> None:
         """Change the weights by one step down the total's gradient.
@@ -129,7 +135,8 @@ class Stepper:
         part = self.processes
         return crop_numbers(self.state.step, self.config.batch, part.rank, part.count)
 
-    def _chance(self) -> list[torch.Generator]:
+    def chance(self) -> list[torch.Generator]:
+        """Return what boxes of each crop of the present step are drawn from."""
         seed = self.config.seed << 40
         return [torch.Generator().manual_seed(seed + i) for i in self.crop_numbers()]
 

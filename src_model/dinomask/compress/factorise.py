@@ -1,0 +1,127 @@
+"""Split linear layers in two of low rank, where that makes them smaller.
+
+With activations: SVD of the weights times the square root of the inputs' covariance
+(whitening; Wang et al., "SVD-LLM", arXiv 2403.07378), so that what is left out is what the
+layer's outputs vary least in on the user's images. The mean goes into the bias.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor, nn
+
+from dinomask.compress.prune import with_shape
+from dinomask.compress.statistics import measure_inputs
+from dinomask.config import NetworkShape
+from dinomask.nets.low_rank import split_linear
+
+if TYPE_CHECKING:
+    from dinomask.compress.statistics import InputStats
+    from dinomask.compress.subject import Subject
+    from dinomask.compress.work import Work
+    from dinomask.config import SvdSettings
+    from dinomask.nets.centermask import CenterMask
+
+IOU_LAYER = "mask_iou.hidden.0"
+"""The largest layer outside the backbone; split by its weights alone."""
+
+FLOOR = 1e-4
+"""Least variance of an input, relative to the mean of all, so that none is divided by zero."""
+
+
+class Svd:
+    """Keep of each layer the directions that carry a given share of its energy."""
+
+    def reason_against(self, subject: Subject, settings: SvdSettings) -> str | None:
+        """See `dinomask.compress.method.Implementation`."""
+        model = subject.model
+        shape = model.config.shape or NetworkShape()
+        if shape.shared:
+            return "its blocks share weights; split first and share then"
+        if not linear_paths(model):
+            return f"{model.config.backbone} has no linear layers in its blocks"
+        return None
+
+    def apply(self, subject: Subject, settings: SvdSettings, work: Work) -> Subject:
+        """Split the layers in which rank pays."""
+        model = subject.model
+        paths = linear_paths(model)
+        stats: dict[str, InputStats] = {}
+        if settings.whitened:
+            stats = measure_inputs(model, paths, work.tiles(), work.tell, importance=False)
+        found = dict((model.config.shape or NetworkShape()).low_rank)
+        n_all = len(paths) + 1
+        for path in [*paths, IOU_LAYER]:
+            layer = model.get_submodule(path)
+            if isinstance(layer, nn.Linear):
+                rank = split_if_it_pays(model, path, settings.energy, stats.get(path))
+                found |= {} if rank is None else {path: rank}
+        with_shape(model, low_rank=tuple(found.items()))
+        ranks = sorted(found.values())
+        middle = f", of rank {ranks[len(ranks) // 2]} in the median" if ranks else ""
+        work.note(f"{len(found)} of {n_all} layers split{middle}")
+        return subject
+
+
+def linear_paths(model: CenterMask) -> list[str]:
+    """Return the paths of the linear layers in the backbone's blocks."""
+    paths = []
+    for block in model.backbone.block_paths:
+        root = f"backbone.{block}"
+        for name, module in model.get_submodule(root).named_modules():
+            if type(module) is nn.Linear and not name.endswith(("up", "down")):
+                paths.append(f"{root}.{name}")
+    return paths
+
+
+@torch.no_grad()
+def split_if_it_pays(
+    model: CenterMask, path: str, energy: float, stats: InputStats | None
+) -> int | None:
+    """Split a layer in place; return its rank, or None where it would not become smaller."""
+    layer = cast("nn.Linear", model.get_submodule(path))
+    up, down, rank = low_rank_factors(layer.weight, energy, stats)
+    rows, columns = layer.weight.shape
+    if rank * (rows + columns) >= rows * columns:
+        return None
+    bias = layer.bias
+    if bias is not None and stats is not None:
+        lost = layer.weight.double().cpu() - up @ down
+        bias = nn.Parameter(bias + (lost @ stats.mean).to(bias))
+    split_linear(model, path, rank).load(up.float(), down.float(), bias)
+    return rank
+
+
+def low_rank_factors(
+    weight: Tensor, energy: float, stats: InputStats | None
+) -> tuple[Tensor, Tensor, int]:
+    """Return factors of shapes (outputs, r) and (r, D) that keep a share of the energy, and r.
+
+    Parameters
+    ----------
+    weight : shape (outputs, D)
+    energy : share of the sum of the squared singular values
+    stats : of the inputs; None takes the energy of the weights
+    """
+    whole = weight.detach().double().cpu()
+    root = inverse = None
+    if stats is not None:
+        root, inverse = _roots(stats.covariance)
+    u, s, v = torch.linalg.svd(whole if root is None else whole @ root, full_matrices=False)
+    carried = s.square().cumsum(0) / s.square().sum().clamp(min=1e-30)
+    rank = min(int((carried < energy).sum()) + 1, len(s))
+    balance = s[:rank].sqrt()
+    down = balance[:, None] * v[:rank]
+    return u[:, :rank] * balance, down if inverse is None else down @ inverse, rank
+
+
+def _roots(covariance: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the symmetric square root of a covariance, and its inverse."""
+    values, vectors = torch.linalg.eigh(covariance)
+    values = values.clamp(min=float(values.mean()) * FLOOR + 1e-12)
+    return (vectors * values.sqrt()) @ vectors.T, (vectors / values.sqrt()) @ vectors.T
+
+
+SVD = Svd()
