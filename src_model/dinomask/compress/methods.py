@@ -149,6 +149,21 @@ METHODS = (
         changes_model=False,
         gain="Faster on CUDA. Files hold half precision in any case.",
     ),
+    Method(
+        "int8-openvino",
+        "Quantise to 8 bits with NNCF for OpenVINO, calibrated on your images",
+        Stage.EXPORT,
+        "dinomask.compress.openvino:INT8_OPENVINO",
+        needs="images",
+        gain="The fastest on CPUs with VNNI or AMX; a third of the size.",
+    ),
+    Method(
+        "openvino",
+        "Export for OpenVINO",
+        Stage.EXPORT,
+        "dinomask.compress.openvino:OPENVINO",
+        gain="A little faster than PyTorch on CPUs; as accurate.",
+    ),
 )
 """In the order in which they are applied: by stage, and within a stage by place."""
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from dinomask.compress.artefacts import write_artefact
 from dinomask.compress.distil import STATES
 from dinomask.compress.method import Stage
 from dinomask.compress.methods import find_methods
@@ -241,10 +242,10 @@ def _save(subject: Subject, folder: Path, scratch: Path, record: dict[str, Any])
             metrics={},
             compression=record,
         )
-        manifest = save_checkpoint(finished, subject.model.state_dict(), manifest)
-        for name, path in (subject.artefact or {}).items():
-            (finished / name).parent.mkdir(parents=True, exist_ok=True)
-            path.replace(finished / name)
+        if subject.artefact is None:
+            manifest = save_checkpoint(finished, subject.model.state_dict(), manifest)
+        else:
+            manifest = write_artefact(finished, manifest, subject.artefact)
         # the record is the manifest's too, and is complete only now
         record["after"]["bytes"] = folder_bytes(finished)
         write_atomically(finished / MANIFEST_FILE, manifest_bytes(manifest))

@@ -16,10 +16,9 @@ from dinomask.nets.adapters import (
 from dinomask.nets.zoo import load_model
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from torch import Tensor
 
+    from dinomask.compress.artefacts import Artefact
     from dinomask.nets.adapters import AdapterManifest
     from dinomask.nets.catalogue import Manifest
     from dinomask.nets.centermask import CenterMask
@@ -49,14 +48,14 @@ class Subject:
         the architecture from which the model can be built again
     manifest : of the checkpoint; name and architecture are filled in when it is saved
     adapter : what shall be merged, or be compressed by itself
-    artefact : files that a backend runs instead of the model, in `Work.folder`, by their
-        names; None while the model itself is the result
+    artefact : files that a backend runs instead of the model, in `Work.folder`; None while
+        the model itself is the result
     """
 
     model: CenterMask
     manifest: Manifest
     adapter: AdapterPart | None = None
-    artefact: dict[str, Path] | None = None
+    artefact: Artefact | None = None
 
     @staticmethod
     def load(model: str, adapter: str | None = None) -> Subject:

@@ -222,6 +222,18 @@ class QatSettings:
 
 
 @dataclasses.dataclass(frozen=True)
+class Int8Settings:
+    """Quantisation to 8 bits that is calibrated on tiles."""
+
+    least_agreement: float = 0.97
+    """AP@0.5 that the quantised model's objects must reach against the float model's on tiles of
+    the user's images; below it, sensitive layers stay in floating point."""
+
+    def __post_init__(self) -> None:
+        _require_ratio("agreement", self.least_agreement)
+
+
+@dataclasses.dataclass(frozen=True)
 class CompressConfig:
     """One compression from start to end; the methods' own settings are nested by their names."""
 
@@ -251,6 +263,8 @@ class CompressConfig:
     qat: QatSettings = QatSettings()
     sparsify: SparsifySettings = SparsifySettings()
     lora_sparsify: LoraSparsifySettings = LoraSparsifySettings()
+    int8_openvino: Int8Settings = Int8Settings()
+    int8_onnx: Int8Settings = Int8Settings()
 
     def __post_init__(self) -> None:
         require(self.images >= 1, "at least 1 image", self.images, "Use 32.")

@@ -25,18 +25,23 @@ if TYPE_CHECKING:
 LOOK_FILE, DRAW_FILE = "look.xml", "draw.xml"
 
 
+def options_of(threads: int, dtype: torch.dtype) -> dict[str, Any]:
+    """Return how graphs are compiled."""
+    return {
+        "INFERENCE_NUM_THREADS": threads,
+        # left to itself it takes bfloat16 on processors where that is slower
+        "INFERENCE_PRECISION_HINT": "bf16" if dtype == torch.bfloat16 else "f32",
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+
+
 def load(folder: Path, manifest: Manifest, wanted: RunOn) -> Running:
     """Compile the graphs, see `dinomask.nets.backends.load_network`."""
     import openvino
 
     device = wanted.require_cpu("an OpenVINO model")
     dtype = wanted.dtype(manifest, device)
-    options = {
-        "INFERENCE_NUM_THREADS": wanted.threads,
-        # left to itself it takes bfloat16 on processors where that is slower
-        "INFERENCE_PRECISION_HINT": "bf16" if dtype == torch.bfloat16 else "f32",
-        "PERFORMANCE_HINT": "LATENCY",
-    }
+    options = options_of(wanted.threads, dtype)
     # what surrounds the graphs is PyTorch's
     torch.set_num_threads(wanted.threads)
     core = openvino.Core()

@@ -1,0 +1,119 @@
+"""What a quantised network is calibrated on and judged by: the user's tiles, and their objects."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import torch
+
+from dinomask.config import DetectConfig
+from dinomask.errors import DataError
+from dinomask.instances import draw
+from dinomask.measure.matching import mean_scores, score_image
+from dinomask.nets.backends.graphs import POOLED, POOLED_DETAIL, TILES
+from dinomask.nets.masks import expand_boxes, pool_rois
+from dinomask.nets.network import ROI_CHUNK
+from dinomask.nets.proposals import propose
+from dinomask.nets.pyramid import DETAIL_STRIDE_PX, FINE_STRIDE_PX
+from dinomask.run.predictor import Predictor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dinomask.compress.subject import Subject
+    from dinomask.compress.work import Work
+    from dinomask.instances import Array
+    from dinomask.nets.network import Network
+
+JUDGED = 12
+"""Tiles on which agreement is measured, none of them used for calibration."""
+
+ROIS = 64
+"""Objects of a tile that calibrate the mask graph."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """Inputs of the two graphs, as the float network sees them, and what it finds.
+
+    Attributes
+    ----------
+    tiles : shape (n, 3, H, W), float32
+    pooled : inputs of the mask graph, an entry a tile with objects
+    judged : shape (`JUDGED`, 3, H, W), further tiles
+    found : label image of each of them, by the float network
+    """
+
+    tiles: Array
+    pooled: list[dict[str, Array]]
+    judged: Array
+    found: list[Array]
+    _predictor: Predictor
+
+    @staticmethod
+    @torch.inference_mode()
+    def of(subject: Subject, work: Work) -> Calibration:
+        """Draw tiles of the user's images and look at them with the float network.
+
+        Raises
+        ------
+        DataError
+            If there are no images, or nothing is found in any of them.
+        """
+        if work.material is None:
+            raise DataError(
+                expected="images to calibrate on",
+                got="none",
+                remedy="Give a folder of images like those to segment with --data; labels"
+                " aren't needed.",
+            )
+        predictor = Predictor(subject.model, subject.manifest, torch.device("cpu"))
+        n = work.config.tiles
+        tiles = work.material.tiles(predictor, n, work.config.seed)
+        judged = work.material.tiles(predictor, JUDGED, work.config.seed + 1).numpy()
+        pooled = list(_pooled(subject.model, tiles))
+        if not pooled:
+            work.warn(
+                "the model finds no object in the images it is calibrated on: they are far from"
+                " what it knows. Masks are calibrated on whatever looks most like an object;"
+                " give images like those to segment"
+            )
+            pooled = list(_pooled(subject.model, tiles, floor=0.0))
+        found = [_labels_of(predictor, tile) for tile in judged]
+        return Calibration(tiles.numpy(), pooled, judged, found, predictor)
+
+    def look_inputs(self) -> Iterator[dict[str, Array]]:
+        """Yield the inputs of the first graph."""
+        yield from ({TILES: tile[None]} for tile in self.tiles)
+
+    def agreement(self, network: Network) -> float:
+        """Return AP@0.5 of a network's objects against the float network's, over further tiles."""
+        other = dataclasses.replace(self._predictor, network=network)
+        scores = [
+            score_image(labels, _labels_of(other, tile), taus=(0.5,))
+            for labels, tile in zip(self.found, self.judged, strict=True)
+        ]
+        return float(mean_scores(scores).ap[0])
+
+
+def _pooled(
+    network: Network, tiles: torch.Tensor, floor: float | None = None
+) -> Iterator[dict[str, Array]]:
+    config, side = DetectConfig(max_instances=ROIS), network.config.mask_px
+    for tile in tiles:
+        maps, dense = network.look(tile[None])
+        boxes, _, _ = propose(dense, config, 0.2 if floor is None else floor)[0]
+        if floor is not None:
+            boxes = boxes[:ROI_CHUNK]
+        if len(boxes):
+            rois = [expand_boxes(boxes)]
+            yield {
+                POOLED: pool_rois(maps.fine, rois, FINE_STRIDE_PX, side // 2).numpy(),
+                POOLED_DETAIL: pool_rois(maps.detail, rois, DETAIL_STRIDE_PX, side).numpy(),
+            }
+
+
+def _labels_of(predictor: Predictor, tile_cyx: Array) -> Array:
+    found = predictor.detect(tile_cyx, DetectConfig())
+    return draw(found, tile_cyx.shape[1:])
