@@ -15,13 +15,14 @@ import numpy as np
 import psutil
 import pytest
 
-from dinomask.adapt.beat import Beat
 from dinomask.adapt.job import TeachJob, jobs_folder, list_jobs
-from dinomask.adapt.job_files import LOG_FILE, PROCESS_FILE, PROGRESS_FILE, read_taught
+from dinomask.adapt.job_files import read_taught
 from dinomask.adapt.promotion import current, standing
 from dinomask.adapt.taught import TaughtImage
 from dinomask.config import TeachConfig
 from dinomask.errors import DataError, EngineError, OutputError
+from dinomask.jobs.beat import Beat
+from dinomask.jobs.files import LOG_FILE, PROCESS_FILE, PROGRESS_FILE
 from tests.limits import full_disk
 
 if TYPE_CHECKING:

@@ -1,56 +1,36 @@
-"""The files of a teaching that runs in a process of its own. No torch here.
+"""What a teaching is asked to do, in the files of its job. No torch here.
 
 ```
 job.json          name, settings, list of inputs; written last, so that it vouches for the rest
 taught/0000.npz   one image to learn from, with its labels
-launched.json     the process that was started last
-process.json      the process at work, renewed every second
-progress.jsonl    a line a report
-control           what the user wants: go on, pause or cancel
-result.json       how it ended; missing while it runs and after a crash
-worker.log        what the process printed
 work/             of the training itself: its state, the adapter
 ```
+The other files are those of every job, see `dinomask.jobs.files`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import datetime
-import errno
 import json
 import os
-import types
-import typing
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import dinomask
-from dinomask.adapt.beat import get, put
 from dinomask.adapt.taught import TaughtImage
 from dinomask.config import TeachConfig, as_dict
-from dinomask.errors import DataError, DinomaskError, OutputError
+from dinomask.errors import DataError, OutputError
+from dinomask.jobs.beat import get, put
+from dinomask.jobs.files import JOB_FILE, restored, write_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-JOB_FILE = "job.json"
-LAUNCHED_FILE = "launched.json"
-PROCESS_FILE = "process.json"
-PROGRESS_FILE = "progress.jsonl"
-CONTROL_FILE = "control"
-RESULT_FILE = "result.json"
-RESERVE_FILE = "result.reserve"
-LOCK_FILE = "worker.lock"
-LOG_FILE = "worker.log"
 TAUGHT_FOLDER = "taught"
-WORK_FOLDER = "work"
 FORMAT = 1
-
-RESERVE_BYTES = 64 * 2**10
-"""Kept free on the disk, so that the reason can be written once it is full."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,18 +83,6 @@ def write_inputs(
         put(folder / JOB_FILE, json.dumps(job, indent=1), durable=True)
     except OSError as error:
         raise write_error(folder, error) from error
-
-
-def write_error(path: Path, error: OSError) -> OutputError:
-    """Say that a file of a teaching could not be written, and what to do."""
-    is_full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None), errno.EFBIG)
-    return OutputError(
-        expected=f"enough free space for {path}" if is_full else f"to write {path}",
-        got=error.strerror or str(error),
-        remedy="Free some space, then go on with the teaching; what was learned is kept."
-        if is_full
-        else "Change the folder's permissions, then go on with the teaching.",
-    )
 
 
 def _write_taught(path: Path, image: TaughtImage) -> dict[str, Any]:
@@ -177,44 +145,3 @@ def _damaged(path: Path, error: Exception) -> DataError:
         got=f"{path}: {error}",
         remedy="Discard it and start again; the corrections are kept in their journal.",
     )
-
-
-def restored(kind: Any, raw: Any) -> Any:
-    """Return a settings object from the plain values that json made of it.
-
-    Raises
-    ------
-    TypeError
-        If a field is unknown.
-    DinomaskError
-        If a value is outside its range.
-    """
-    if dataclasses.is_dataclass(kind) and isinstance(raw, dict):
-        hints = typing.get_type_hints(kind)
-        known = {name: restored(hints.get(name), value) for name, value in raw.items()}
-        return kind(**known)  # type: ignore[operator]
-    origin, args = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (typing.Union, types.UnionType) and raw is not None:
-        return restored(next((a for a in args if a is not type(None)), None), raw)
-    if isinstance(raw, list) and origin is not list:
-        inner = args[0] if args else None
-        return tuple(restored(inner, item) for item in raw)
-    if isinstance(raw, dict) and origin is dict and args and args[0] is int:
-        return {int(key): value for key, value in raw.items()}
-    return raw
-
-
-def problem_to_json(error: DinomaskError) -> dict[str, str]:
-    """Return an error as plain values."""
-    kind = type(error).__name__
-    return {"kind": kind, "expected": error.expected, "got": error.got, "remedy": error.remedy}
-
-
-def problem_from_json(raw: dict[str, str]) -> DinomaskError:
-    """Return an error as it was raised; of the parent class where its own is unknown."""
-    from dinomask import errors
-
-    kind = getattr(errors, raw.get("kind", ""), DinomaskError)
-    if not (isinstance(kind, type) and issubclass(kind, DinomaskError)):
-        kind = DinomaskError
-    return kind(raw["expected"], raw["got"], raw["remedy"])

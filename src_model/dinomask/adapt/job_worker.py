@@ -5,206 +5,44 @@ Imports neither napari nor Qt; torch is imported by what it calls.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import importlib
-import json
 import os
-import signal
 import sys
-import threading
-import time
-import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
-from filelock import FileLock, Timeout
-
-from dinomask.adapt.beat import Beat, get, put
-from dinomask.adapt.job_files import (
-    CONTROL_FILE,
-    LOCK_FILE,
-    PROCESS_FILE,
-    PROGRESS_FILE,
-    RESERVE_FILE,
-    RESULT_FILE,
-    WORK_FOLDER,
-    problem_to_json,
-    read_inputs,
-    read_taught,
-    write_error,
-)
+from dinomask.adapt.job_files import read_inputs, read_taught
 from dinomask.adapt.promotion import history, keep_aside, promote
-from dinomask.errors import CancelledError, DinomaskError, EngineError
+from dinomask.jobs.files import WORK_FOLDER
+from dinomask.jobs.worker import find_work, run
 from dinomask.nets.adapter_manifest import adapters_folder, read_adapter_manifest
 
 if TYPE_CHECKING:
     from dinomask.adapt.progress import TeachProgress, TeachResult
-
-BEAT_S = 1.0
-"""Time between two signs of life."""
-
-REPORT_S = 0.2
-"""Reports that follow each other more closely are not all written."""
-
-CANCEL_S = 0.8
-"""A step that ends within this time is waited for when the user wants to stop; what a longer
-one learned is lost, and all that was saved is kept."""
-
-_LOOK_S = 0.05
-_NICENESS = 10
-_OK, _FAILED, _TAKEN = 0, 1, 3
-_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+    from dinomask.jobs.worker import Reporter
 
 
-class Reporter:
-    """Tells how the work goes, and obeys.
+def teach(folder: Path, work: str, reporter: Reporter) -> dict[str, Any]:
+    """Teach what the job's files ask for; return the result as plain values."""
 
-    Parameters
-    ----------
-    folder : of the job
-    """
+    def tell(progress: TeachProgress) -> None:
+        notable = progress.held_out is not None or progress.fraction >= 1
+        reporter.tell(progress, progress.phase, notable=notable)
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._state = "starting"
-        self._reported: tuple[str, float] = ("", 0.0)
-        self._ended = threading.Event()
-        self._writing = threading.Lock()
-        self._ending = threading.Lock()
-        self.is_terminated = False
-        self._beat()
-        self._heart = threading.Thread(target=self._beat_on, name="heart", daemon=True)
-        self._heart.start()
-
-    def __call__(self, progress: TeachProgress) -> None:
-        """Take a report of the work; hold it up while paused.
-
-        Raises
-        ------
-        CancelledError
-            If the user, or the system, wants it to end.
-        """
-        if self._state == "starting":
-            self._enter("running")
-        self._report(progress)
-        if self._wish() == "pause":
-            self._enter("paused")
-            while self._wish() == "pause":
-                time.sleep(_LOOK_S)
-            self._enter("running")
-        self.require_wanted()
-
-    def require_wanted(self) -> None:
-        """Raise `CancelledError` if the work is to end."""
-        if self._wish() == "cancel":
-            with self._ending:
-                self._enter("stopping")
-            raise CancelledError(
-                expected="the teaching to go on",
-                got="a cancelled teaching",
-                remedy="Go on to take it up where it stopped.",
-            )
-
-    def close(self) -> None:
-        """Give no more signs of life."""
-        with self._ending:
-            self._ended.set()
-        self._heart.join()
-
-    def _wish(self) -> str:
-        if self.is_terminated:
-            return "cancel"
-        try:
-            return get(self._folder / CONTROL_FILE).strip()
-        except OSError:
-            return "go on"
-
-    def _report(self, progress: TeachProgress) -> None:
-        phase, told = self._reported
-        now = time.monotonic()
-        is_due = progress.phase != phase or now - told >= REPORT_S
-        if not is_due and progress.held_out is None and progress.fraction < 1:
-            return
-        self._reported = (progress.phase, now)
-        try:
-            with (self._folder / PROGRESS_FILE).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(dataclasses.asdict(progress)) + "\n")
-        except OSError as error:
-            raise write_error(self._folder / PROGRESS_FILE, error) from error
-
-    def _enter(self, state: str) -> None:
-        self._state = state
-        self._beat()
-
-    def _beat(self) -> None:
-        # a full disk must not end the work for want of a sign of life
-        with self._writing, contextlib.suppress(OSError, psutil.Error):
-            beat = Beat.of(os.getpid(), self._state)
-            put(self._folder / PROCESS_FILE, json.dumps(dataclasses.asdict(beat)))
-
-    def _beat_on(self) -> None:
-        beaten = asked = time.monotonic()
-        while not self._ended.wait(_LOOK_S):
-            now = time.monotonic()
-            if self._wish() != "cancel":
-                asked = now
-            elif now - asked > CANCEL_S:
-                self._end_at_once()
-            if now - beaten > BEAT_S:
-                beaten = now
-                self._beat()
-
-    def _end_at_once(self) -> None:
-        """End the process in the middle of a step, unless it is saving already."""
-        with self._ending:
-            if self._state == "stopping" or self._ended.is_set() or self.is_terminated:
-                return
-            write_end(self._folder, {"outcome": "cancelled"})
-            os._exit(_OK)
-
-
-def run(folder: Path, work: str) -> int:
-    """Do the work of a job, and write how it ended."""
-    lock = FileLock(folder / LOCK_FILE)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        # another process is at it
-        return _TAKEN
-    with lock:
-        _step_back()
-        reporter = Reporter(folder)
-        signal.signal(signal.SIGTERM, lambda *_: setattr(reporter, "is_terminated", True))
-        ended = _end_of(folder, work, reporter)
-        reporter.close()
-        if reporter.is_terminated and ended["outcome"] == "cancelled":
-            # the system wanted it, not the user: to be taken up again
-            return _FAILED
-        write_end(folder, ended)
-        return _FAILED if ended["outcome"] == "failed" else _OK
-
-
-def _end_of(folder: Path, work: str, reporter: Reporter) -> dict[str, Any]:
-    try:
-        inputs = read_inputs(folder)
-        taught = read_taught(folder, inputs)
-        reporter.require_wanted()
-        function = _find(work)
-        reporter.require_wanted()
-        out = folder / WORK_FOLDER
-        result = function(
-            taught, out=out, name=inputs.name, config=inputs.config, on_progress=reporter
-        )
-        _settle(result)
-        return {"outcome": "finished", "result": _plain(result)}
-    except CancelledError as error:
-        best = getattr(error, "result", None)
-        return {"outcome": "cancelled", "result": None if best is None else _plain(best)}
-    except Exception as error:  # noqa: BLE001 - whatever it is must reach the user
-        traceback.print_exc()
-        return {"outcome": "failed", "problem": problem_to_json(_as_problem(folder, error))}
+    inputs = read_inputs(folder)
+    taught = read_taught(folder, inputs)
+    reporter.require_wanted()
+    function = find_work(work)
+    reporter.require_wanted()
+    result = function(
+        taught,
+        out=folder / WORK_FOLDER,
+        name=inputs.name,
+        config=inputs.config,
+        on_progress=tell,
+    )
+    _settle(result)
+    return _plain(result)
 
 
 def _settle(result: TeachResult) -> None:
@@ -221,49 +59,6 @@ def _plain(result: TeachResult) -> dict[str, Any]:
     return dataclasses.asdict(result) | {"folder": os.fspath(result.folder)}
 
 
-def _as_problem(folder: Path, error: Exception) -> DinomaskError:
-    """Say what an error means for the user."""
-    if isinstance(error, DinomaskError):
-        return error
-    text = str(error)
-    name = type(error).__name__
-    if isinstance(error, MemoryError) or any(words in text.lower() for words in _NO_MEMORY):
-        free_mb = psutil.virtual_memory().available / 2**20
-        return EngineError(
-            expected="enough memory for the teaching",
-            got=f"none left ({free_mb:,.0f} MB are free)",
-            remedy="Close other programs, or choose a mode that needs less (heads), then go on.",
-        )
-    if isinstance(error, OSError):
-        return write_error(Path(error.filename or folder), error)
-    return EngineError(
-        expected="the teaching to go through",
-        got=f"{name}: {text}",
-        remedy=f"The details are in {folder / 'worker.log'}; please report them.",
-    )
-
-
-def write_end(folder: Path, ended: dict[str, Any]) -> None:
-    """Write how a job ended, also on a full disk."""
-    try:
-        # its room is what a full disk has left
-        (folder / RESERVE_FILE).unlink(missing_ok=True)
-        put(folder / RESULT_FILE, json.dumps(ended, indent=1, default=str), durable=True)
-    except OSError:
-        traceback.print_exc()
-
-
-def _find(work: str) -> Any:
-    module, _, function = work.partition(":")
-    return getattr(importlib.import_module(module), function)
-
-
-def _step_back() -> None:
-    """Leave other programs the first choice of the processor."""
-    with contextlib.suppress(psutil.Error, OSError):
-        windows = getattr(psutil, "BELOW_NORMAL_PRIORITY_CLASS", None)
-        psutil.Process().nice(_NICENESS if windows is None else windows)
-
-
 if __name__ == "__main__":
-    sys.exit(run(Path(sys.argv[1]), sys.argv[2]))
+    home, named = Path(sys.argv[1]), sys.argv[2]
+    sys.exit(run(home, lambda reporter: teach(home, named, reporter), _plain))

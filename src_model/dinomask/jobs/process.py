@@ -1,4 +1,4 @@
-"""Starting the process of a teaching: detached, with its own threads and log."""
+"""Starting the process of a job: detached, with its own threads and log."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
-from dinomask.adapt.job_files import LOG_FILE
 from dinomask.errors import EngineError
+from dinomask.jobs.files import LOG_FILE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,12 +17,13 @@ children: dict[int, subprocess.Popen[bytes]] = {}
 """Processes started here, by number; kept so that none stays a zombie."""
 
 
-def spawn(folder: Path, work: str, threads: int | None) -> subprocess.Popen[bytes]:
+def spawn(folder: Path, worker: str, work: str, threads: int | None) -> subprocess.Popen[bytes]:
     """Start the process of a job; it outlives this one.
 
     Parameters
     ----------
     folder : of the job
+    worker : module that is run, see `dinomask.jobs.worker`
     work : ``module:function``
     threads : CPU threads; None takes all cores but one
 
@@ -32,7 +33,7 @@ def spawn(folder: Path, work: str, threads: int | None) -> subprocess.Popen[byte
         If no process can be started.
     """
     # without the current folder among the modules
-    command = [sys.executable, "-P", "-X", "faulthandler", "-m", "dinomask.adapt.job_worker"]
+    command = [sys.executable, "-P", "-X", "faulthandler", "-m", worker]
     command += [os.fspath(folder), work]
     options: dict[str, Any] = {"start_new_session": True}
     if sys.platform == "win32":
@@ -50,7 +51,7 @@ def spawn(folder: Path, work: str, threads: int | None) -> subprocess.Popen[byte
             )
     except OSError as error:
         raise EngineError(
-            expected="to start a process for the teaching",
+            expected="to start a process for it",
             got=error.strerror or str(error),
             remedy="Close other programs, then try again.",
         ) from error

@@ -1,0 +1,93 @@
+"""The files of a job, and how errors pass through them.
+
+```
+job.json          what it was asked to do; written last, so that it vouches for the rest
+launched.json     the process that was started last
+process.json      the process at work, renewed every second
+progress.jsonl    a line a report
+control           what the user wants: go on, pause or cancel
+result.json       how it ended; missing while it runs and after a crash
+worker.log        what the process printed
+work/             of the work itself
+```
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import types
+import typing
+from typing import TYPE_CHECKING, Any
+
+from dinomask.errors import DinomaskError, OutputError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+JOB_FILE = "job.json"
+LAUNCHED_FILE = "launched.json"
+PROCESS_FILE = "process.json"
+PROGRESS_FILE = "progress.jsonl"
+CONTROL_FILE = "control"
+RESULT_FILE = "result.json"
+RESERVE_FILE = "result.reserve"
+LOCK_FILE = "worker.lock"
+LOG_FILE = "worker.log"
+WORK_FOLDER = "work"
+
+RESERVE_BYTES = 64 * 2**10
+"""Kept free on the disk, so that the reason can be written once it is full."""
+
+
+def write_error(path: Path, error: OSError) -> OutputError:
+    """Say that a file of a job could not be written, and what to do."""
+    is_full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None), errno.EFBIG)
+    return OutputError(
+        expected=f"enough free space for {path}" if is_full else f"to write {path}",
+        got=error.strerror or str(error),
+        remedy="Free some space, then go on; what was done is kept."
+        if is_full
+        else "Change the folder's permissions, then go on.",
+    )
+
+
+def restored(kind: Any, raw: Any) -> Any:
+    """Return a settings object from the plain values that json made of it.
+
+    Raises
+    ------
+    TypeError
+        If a field is unknown.
+    DinomaskError
+        If a value is outside its range.
+    """
+    if dataclasses.is_dataclass(kind) and isinstance(raw, dict):
+        hints = typing.get_type_hints(kind)
+        known = {name: restored(hints.get(name), value) for name, value in raw.items()}
+        return kind(**known)  # type: ignore[operator]
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType) and raw is not None:
+        return restored(next((a for a in args if a is not type(None)), None), raw)
+    if isinstance(raw, list) and origin is not list:
+        inner = args[0] if args else None
+        return tuple(restored(inner, item) for item in raw)
+    if isinstance(raw, dict) and origin is dict and args and args[0] is int:
+        return {int(key): value for key, value in raw.items()}
+    return raw
+
+
+def problem_to_json(error: DinomaskError) -> dict[str, str]:
+    """Return an error as plain values."""
+    kind = type(error).__name__
+    return {"kind": kind, "expected": error.expected, "got": error.got, "remedy": error.remedy}
+
+
+def problem_from_json(raw: dict[str, str]) -> DinomaskError:
+    """Return an error as it was raised; of the parent class where its own is unknown."""
+    from dinomask import errors
+
+    kind = getattr(errors, raw.get("kind", ""), DinomaskError)
+    if not (isinstance(kind, type) and issubclass(kind, DinomaskError)):
+        kind = DinomaskError
+    return kind(raw["expected"], raw["got"], raw["remedy"])
