@@ -1,4 +1,4 @@
-"""The state behind the Explain panel's attention: plain, without Qt and without napari."""
+"""The state behind the Explain panel's first tab: plain, without Qt and without napari."""
 
 from __future__ import annotations
 
@@ -16,22 +16,31 @@ if TYPE_CHECKING:
 
     from dinomask.config import SegmentConfig
     from dinomask.explain.attention import Heatmap, TileAttention
+    from dinomask.explain.head_figures import HeadFigures
+    from dinomask.explain.missed import Reason
     from dinomask.explain.seen import SeenImage
     from dinomask.image.source import Image
+    from napari_dinomask.network import TileInside
 
     Array = npt.NDArray
     Point = tuple[float, float]
+
+What = Literal["attention", "score", "class", "centerness", "mask"]
+"""The backbone's attention, the detector's maps, or the mask head's attention."""
 
 Whose = Literal["place", "cell", "class", "registers", "all"]
 """Whose attention: that of the clicked place or cell, or of the tile's tokens."""
 
 _TILES = 4
-"""Tiles whose attention is kept: some tens of megabytes each."""
+"""Tiles that are kept: some tens of megabytes each."""
 
 
 @dataclasses.dataclass(frozen=True)
-class AttentionIntent:
+class ExplainIntent:
     """What the form asks for."""
+
+    what: What = "attention"
+    """Which map."""
 
     whose: Whose = "place"
     """Where attention comes from."""
@@ -44,6 +53,9 @@ class AttentionIntent:
 
     rollout: bool = False
     """Whether to follow attention through all layers up to the chosen one."""
+
+    all_heads: bool = False
+    """Whether every head is to be seen beside the others."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,42 +82,59 @@ class Shown:
     heat: Heatmap
     """The map."""
 
+    values_yx: Array
+    """What to show of it: multiples of even attention, or 0 to 1."""
+
     clicked: Clicked
     """From where."""
 
-    intent: AttentionIntent
+    intent: ExplainIntent
     """As asked for, with the layer's own number."""
 
-    n_layers: int
-    """Layers to choose from."""
+    reason: Reason
+    """Why there is an object at the place, or none."""
 
-    n_heads: int
+    n_layers: int = 0
+    """Layers to choose from; 0 without attention."""
+
+    n_heads: int = 0
     """Heads of this layer."""
+
+    head_maps: tuple[Array, ...] = ()
+    """A map a head, where all are asked for."""
+
+    head_figures: tuple[HeadFigures, ...] = ()
+    """How local each head looks."""
 
 
 class Looker:
     """Looks at one image for the panel; called in its thread.
 
-    The network looks at a tile once; layers, heads and sources are then read from what
-    was noted.
+    The network looks at a tile once; layers, heads, sources and maps are then read from
+    what was noted.
 
     Parameters
     ----------
     opener : opens the image
     config : model and settings, as the labels were made with
     diameter_px : of the objects in image pixels; None estimates it
+
+    Attributes
+    ----------
+    n_computed : how often the network has looked at a tile
     """
 
     def __init__(
         self, opener: Callable[[], Image], config: SegmentConfig, diameter_px: float | None
     ) -> None:
+        self.n_computed = 0
         self._opener = opener
         self._config = config
         self._diameter_px = diameter_px
         self._seen: SeenImage | None = None
-        self._kept: collections.OrderedDict[int, TileAttention] = collections.OrderedDict()
-        self.n_computed = 0
-        """How often the network has looked at a tile for its attention."""
+        self._kept: collections.OrderedDict[int, TileInside] = collections.OrderedDict()
+        self._reasons: dict[Point, Reason] = {}
+        self._figures: dict[tuple[int, int], tuple[HeadFigures, ...]] = {}
 
     @property
     def seen(self) -> SeenImage:
@@ -120,55 +149,101 @@ class Looker:
             self._seen = network.seen(self._opener(), self._config, self._diameter_px)
         return self._seen
 
-    def look(self, clicked: Clicked, intent: AttentionIntent) -> Shown:
+    def look(self, clicked: Clicked, intent: ExplainIntent) -> Shown:
         """Return what an intent asks for.
 
         Raises
         ------
         NoAttentionError
-            If the model's backbone is convolutional.
+            If attention is asked of a convolutional backbone.
         InputError
             If the click was outside the image, or on no cell though one is asked for.
         SettingsError
             If the model has no such tokens.
         """
-        attention = self._attention(clicked.point_yx_px)
+        index, inside = self._inside(clicked.point_yx_px)
+        point = clicked.point_yx_px
+        if point not in self._reasons:
+            self._reasons = {point: network.reason(inside, point, self._config.detect)}
+        reason = self._reasons[point]
+        if intent.what != "attention":
+            heat = self._of_heads(inside, intent.what, reason)
+            return Shown(heat, heat.values_yx, clicked, intent, reason)
+        if inside.attention is None:
+            raise inside.why_none or InputError("attention", "none", "Choose another map.")
+        return self._attention(index, inside.attention, clicked, intent, reason)
+
+    def _attention(
+        self,
+        index: int,
+        attention: TileAttention,
+        clicked: Clicked,
+        intent: ExplainIntent,
+        reason: Reason,
+    ) -> Shown:
         n_layers = attention.n_layers
-        layer = min(intent.layer, n_layers - 1)
-        layer = layer % n_layers
+        layer = min(intent.layer, n_layers - 1) % n_layers
         n_heads = attention.n_heads(layer)
         head = intent.head if intent.head is not None and intent.head < n_heads else None
-        source = self._source(attention, clicked, intent.whose, layer)
-        if intent.rollout:
-            heat = attention.rollout(layer, source)
-        else:
-            heat = attention.look(layer, source, head)
-        shown = dataclasses.replace(intent, layer=layer, head=head)
-        return Shown(heat, clicked, shown, n_layers, n_heads)
+        source = _source(attention, clicked, intent.whose, layer)
+        heat = (
+            attention.rollout(layer, source)
+            if intent.rollout
+            else attention.look(layer, source, head)
+        )
+        shown = Shown(
+            heat,
+            heat.relative_yx,
+            clicked,
+            dataclasses.replace(intent, layer=layer, head=head),
+            reason,
+            n_layers,
+            n_heads,
+        )
+        if not intent.all_heads:
+            return shown
+        if (index, layer) not in self._figures:
+            self._figures[index, layer] = tuple(attention.figures_of(layer))
+        maps = tuple(one.relative_yx for one in attention.heads(layer, source))
+        figures = self._figures[index, layer]
+        return dataclasses.replace(shown, head_maps=maps, head_figures=figures)
 
-    def _attention(self, point_yx_px: Point) -> TileAttention:
+    @staticmethod
+    def _of_heads(inside: TileInside, what: What, reason: Reason) -> Heatmap:
+        if what != "mask":
+            return inside.heads.merged(what)  # type: ignore[arg-type]
+        if reason.box_yxyx_px is None:
+            raise InputError(
+                expected="a place where the detector sees something",
+                got="a place where it sees nothing",
+                remedy="Click on a cell: the mask head works in the box that the detector finds.",
+            )
+        return inside.heads.mask_attention(reason.box_yxyx_px)
+
+    def _inside(self, point_yx_px: Point) -> tuple[int, TileInside]:
         seen = self.seen
         tile = seen.tile_at(point_yx_px)
         if tile.index not in self._kept:
-            self._kept[tile.index] = network.attention(seen, tile)
+            self._kept[tile.index] = network.inside(seen, tile)
             self.n_computed += 1
             while len(self._kept) > _TILES:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(tile.index)
-        return self._kept[tile.index]
+        return tile.index, self._kept[tile.index]
 
-    def _source(
-        self, attention: TileAttention, clicked: Clicked, whose: Whose, layer: int
-    ) -> Literal["class", "registers", "all"] | Point | Array:
-        if whose == "place":
-            return clicked.point_yx_px
-        if whose != "cell":
-            return whose
-        if clicked.mask_yx is None:
-            raise InputError(
-                expected="a click on a labelled cell",
-                got="no cell at the clicked place",
-                remedy="Choose labels above and click on one of their cells, or look from "
-                "“the place I click”.",
-            )
-        return attention.mask_shares(clicked.mask_yx, clicked.corner_yx_px, layer)
+
+def _source(
+    attention: TileAttention, clicked: Clicked, whose: Whose, layer: int
+) -> Literal["class", "registers", "all"] | Point | Array:
+    if whose == "place":
+        return clicked.point_yx_px
+    if whose != "cell":
+        return whose
+    if clicked.mask_yx is None:
+        raise InputError(
+            expected="a click on a labelled cell",
+            got="no cell at the clicked place",
+            remedy="Choose labels above and click on one of their cells, or look from “the "
+            "place I click”.",
+        )
+    return attention.mask_shares(clicked.mask_yx, clicked.corner_yx_px, layer)

@@ -11,14 +11,16 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dinomask.errors import InputError
+from dinomask.errors import InputError, NoAttentionError
 from dinomask.nets.adapter_manifest import find_adapter, read_adapter_manifest
 from dinomask.nets.catalogue import find_model, read_manifest
 
 if TYPE_CHECKING:
     from dinomask.adapt.prompt import Prompter
-    from dinomask.config import SegmentConfig
+    from dinomask.config import DetectConfig, SegmentConfig
     from dinomask.explain.attention import TileAttention
+    from dinomask.explain.heads import TileHeads
+    from dinomask.explain.missed import Reason
     from dinomask.explain.seen import SeenImage
     from dinomask.image.source import Image
     from dinomask.run.predictor import Predictor
@@ -137,12 +139,44 @@ class Network:
         known = dataclasses.replace(config, diameter_px=diameter_px or config.diameter_px)
         return SeenImage.of(image, known, predictor)
 
-    def attention(self, seen: SeenImage, tile: Tile) -> TileAttention:
-        """Return the attention of a tile in all layers; see `attention_of`."""
-        from dinomask.explain.attention import attention_of
+    def inside(self, seen: SeenImage, tile: Tile) -> TileInside:
+        """Look at a tile once, and keep all that is to be seen of it.
+
+        Without attention where the backbone is convolutional.
+        """
+        from dinomask.explain.heads import heads_of, look_inside
 
         with self.turn:
-            return attention_of(seen, tile)
+            try:
+                attention, heads = look_inside(seen, tile)
+            except NoAttentionError as error:
+                return TileInside(heads_of(seen, tile), None, error)
+        return TileInside(heads, attention)
+
+    def reason(
+        self, inside: TileInside, point: tuple[float, float], config: DetectConfig
+    ) -> Reason:
+        """Say why there is an object at a place of a tile, or none; see `why_missed`."""
+        from dinomask.explain.missed import why_missed
+
+        with self.turn:
+            return why_missed(inside.heads, point, config)
+
+
+@dataclasses.dataclass(frozen=True)
+class TileInside:
+    """What the network did with one tile.
+
+    Attributes
+    ----------
+    heads : features and the detector's answers
+    attention : of all layers; None for a convolutional backbone
+    why_none : why there is no attention
+    """
+
+    heads: TileHeads
+    attention: TileAttention | None
+    why_none: NoAttentionError | None = None
 
 
 def _keep_triton_from_mesa() -> None:

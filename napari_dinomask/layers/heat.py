@@ -47,22 +47,27 @@ class HeatLayer:
         """Whether the layer is there."""
         return self.heat is not None and self.heat in self._viewer.layers
 
-    def show(self, values_yx: Array, place: GridPlace) -> None:
+    def show(self, values_yx: Array, place: GridPlace, brightest: float | None = None) -> None:
         """Show a map where it lies.
 
         Parameters
         ----------
         values_yx : shape (h, w), at least 0
         place : of its cells in image pixels
+        brightest : value of the brightest colour; None takes the map's own
         """
         displayed = self._view.displayed
         index = np.array(self._view.index[: self._image.ndim], float)
         # a pixel's middle has whole coordinates in napari, and so has a cell's
         index[list(displayed)] = np.add(place.origin_yx_px, np.multiply(place.cell_yx_px, 0.5))
         index[list(displayed)] -= 0.5
-        where = placement(self._image, index, displayed, place.cell_yx_px[0])
+        where = placement(self._image, index, displayed)
+        scale = np.array(where["scale"])
+        scale[list(displayed)] *= place.cell_yx_px
+        where["scale"] = scale
         data = lift(np.asarray(values_yx, np.float32), self._image.ndim, displayed)
-        brightest = float(np.percentile(values_yx, _BRIGHTEST_PCT)) or float(values_yx.max())
+        if brightest is None:
+            brightest = float(np.percentile(values_yx, _BRIGHTEST_PCT)) or float(values_yx.max())
         limits = (0.0, max(brightest, 1e-6))
         if self.heat is None or self.heat not in self._viewer.layers:
             active = self._viewer.layers.selection.active

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 from typing import TYPE_CHECKING
 
+from dinomask.config import DetectConfig
 from napari_dinomask.layers import facts_of, made_by, open_layer, view_of
 from napari_dinomask.session import config_of
 
@@ -59,7 +60,13 @@ class ExplainTarget:
         view = view_of(image, viewer.dims)
         report = {} if labels is None else made_by(labels)
         config = config_of(report, facts_of(image, view))
-        config = dataclasses.replace(config, model=model, adapter=adapter)
+        detect = report.get("settings", {}).get("detect", {})
+        config = dataclasses.replace(
+            config,
+            model=model,
+            adapter=adapter,
+            detect=DetectConfig(score_threshold=detect.get("score_threshold")),
+        )
         diameter_px = report.get("diameter_px")
         return ExplainTarget(
             viewer, image, labels, view, config, float(diameter_px) if diameter_px else None

@@ -99,6 +99,30 @@ def test_attention_from_a_click_lies_on_the_image(user: User) -> None:
     assert "y 100, x 120" in tab.note.text()
 
 
+def test_a_click_says_why_and_shows_the_maps_of_detector_and_mask(
+    user: User, true_labels_yx: Array
+) -> None:
+    tab = tab_of(user)
+    y, x = np.argwhere(true_labels_yx == true_labels_yx[128, 128:].max()).mean(axis=0)
+    user.click((y + 0.5, x + 0.5))
+    assert "An object was found here" in tab.why.text()
+    for what in ("score", "mask"):
+        tab.what.setCurrentIndex(tab.what.findData(what))
+        user.wait()
+        assert tab.shown.intent.what == what
+        heat = user.viewer.layers["nuclei · attention"]
+        assert heat.contrast_limits == [0, 1]
+    # the mask head's frame is about the clicked cell
+    corner = np.array(heat.data_to_world((-0.5, -0.5)))
+    end = np.array(heat.data_to_world(np.array(heat.data.shape) - 0.5))
+    middle = user.layer.data_to_world((y, x))
+    assert (corner < middle).all()
+    assert (middle < end).all()
+    assert (end - corner < 30).all()
+    assert tab.of_attention.isHidden()
+    assert tab._looker.n_computed == 1
+
+
 def test_sliders_move_through_layers_and_heads_without_the_network(user: User) -> None:
     user.click((100, 120))
     tab = tab_of(user)
@@ -113,6 +137,13 @@ def test_sliders_move_through_layers_and_heads_without_the_network(user: User) -
     third = user.viewer.layers["nuclei · attention"].data
     assert not np.array_equal(first, second)
     assert not np.array_equal(second, third)
+    user.qtbot.mouseClick(tab.all_heads, LEFT, pos=QPoint(8, tab.all_heads.height() // 2))
+    user.wait()
+    assert len(tab.head_grid.buttons) == 3
+    assert "bits" in tab.head_grid.buttons[0].text()
+    user.qtbot.mouseClick(tab.head_grid.buttons[2], LEFT)
+    user.wait()
+    assert tab.shown.intent.head == 2
     assert tab._looker.n_computed == 1
 
 

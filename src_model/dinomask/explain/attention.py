@@ -14,7 +14,7 @@ import torch
 
 from dinomask.errors import InputError, SettingsError
 from dinomask.explain.head_figures import HeadFigures, head_figures
-from dinomask.explain.recording import choose_block, prefix_tokens, recording
+from dinomask.explain.recording import Recording, choose_block, prefix_tokens, recording
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -205,11 +205,12 @@ class TileAttention:
 
     def figures(self) -> list[HeadFigures]:
         """Return entropy and mean distance of every head of every layer."""
-        return [
-            figure
-            for block, place in zip(self.blocks, self.places, strict=True)
-            for figure in head_figures(block, place.cell_yx_px[0])
-        ]
+        return [figure for i in range(self.n_layers) for figure in self.figures_of(i)]
+
+    def figures_of(self, layer: int) -> list[HeadFigures]:
+        """Return entropy and mean distance of every head of a layer."""
+        i = choose_block(layer, self.n_layers)
+        return head_figures(self.blocks[i], self.places[i].cell_yx_px[0])
 
     def _given(self, source: Prefix | Point | Array | None) -> Prefix | Point | Array:
         return self.default_source if source is None else source
@@ -256,8 +257,13 @@ def attention_of(seen: SeenImage, tile: Tile, layers: Sequence[int] | None = Non
     model = seen.predictor.model
     with recording(model.backbone, layers) as recorded, seen.predictor.autocast():
         model.backbone_maps(seen.read(tile))
+    return gather(seen, tile, recorded)
+
+
+def gather(seen: SeenImage, tile: Tile, recorded: Recording) -> TileAttention:
+    """Place what was noted while the network looked at a tile."""
     blocks = recorded.blocks()
-    n_class, n_registers = prefix_tokens(model.backbone)
+    n_class, n_registers = prefix_tokens(seen.predictor.model.backbone)
     places = tuple(seen.place(tile, block.stride_px) for block in blocks)
     return TileAttention(blocks, n_class, n_registers, places)
 

@@ -75,7 +75,7 @@ def draw_tile(
     if point_yx_px is not None:
         mark_point(left, point_yx_px)
         mark_point(right, point_yx_px)
-    add_caption(figure, [*_title(seen, said), *_elsewhere(heat)])
+    add_caption(figure, [*title_lines(seen, said), *_elsewhere(heat)])
     return figure
 
 
@@ -106,12 +106,25 @@ def draw_heads(
             mark_point(panel, source)
     number = attention.blocks[0].block
     said = f"attention of each head in layer {number}; entropy and mean distance over all places"
-    add_caption(figure, [*_title(seen, said), "each map has a scale of its own"])
+    add_caption(figure, [*title_lines(seen, said), "each map has a scale of its own"])
     return figure
 
 
-def draw_mosaic(seen: SeenImage, mosaic: Mosaic, said: str) -> Figure:
-    """Draw an image and the maps of its tiles side by side."""
+def draw_mosaic(
+    seen: SeenImage,
+    mosaic: Mosaic,
+    said: str,
+    *,
+    unit: str = UNIT,
+    highest: float | None = None,
+) -> Figure:
+    """Draw an image and the maps of its tiles side by side.
+
+    Parameters
+    ----------
+    said : what the maps are, for the caption
+    unit, highest : as for `show_heat`
+    """
     height, width = seen.image.shape_yx
     window = (0, 0, height, width)
     figure, (left, right) = new_picture(2, aspect=min(2.0, height / width))
@@ -119,13 +132,16 @@ def draw_mosaic(seen: SeenImage, mosaic: Mosaic, said: str) -> Figure:
     step = -(-max(height, width) // MAX_SIDE_PX)
     rows = [mosaic.draw((y, 0, y + 1, width))[0, :, ::step] for y in range(0, height, step)]
     place = GridPlace((0.0, 0.0), (float(step), float(step)))
-    show_heat(right, np.concatenate(rows), place, window, "where the model looked", UNIT)
+    show_heat(right, np.concatenate(rows), place, window, "by tiles", unit, highest=highest)
     add_scale_bar(left, seen.image.pixel_size_um)
-    add_caption(figure, [*_title(seen, said), "each tile by itself, so there are seams between"])
+    add_caption(
+        figure, [*title_lines(seen, said), "each tile by itself, so there are seams between"]
+    )
     return figure
 
 
-def _title(seen: SeenImage, said: str) -> list[str]:
+def title_lines(seen: SeenImage, said: str) -> list[str]:
+    """Return the first lines of a caption: image, what is shown, and by which model."""
     manifest, adapter = seen.predictor.manifest, seen.predictor.adapter
     model = manifest.name + (f" with {adapter.name}" if adapter else "")
     return [f"{seen.image.name}: {said}", f"model {model} ({manifest.weights_sha256[:8]})"]

@@ -53,7 +53,7 @@ class Mosaic:
         started = time.monotonic()
         for done, index in enumerate(chosen, 1):
             found = compute(seen.plan[index])
-            mosaic._maps[index] = (found.relative_yx.astype(np.float32), found.place)
+            mosaic._maps[index] = (found.values_yx.astype(np.float32), found.place)
             if on_progress:
                 elapsed = time.monotonic() - started
                 on_progress(Progress("explain", done, len(chosen), elapsed))

@@ -125,6 +125,13 @@ def mark_point(panel: Axes, point_yx_px: tuple[float, float]) -> None:
         panel.plot([point_yx_px[1]], [point_yx_px[0]], "+", color=colour, markersize=12, mew=width)
 
 
+def mark_box(panel: Axes, box_yxyx_px: tuple[float, float, float, float]) -> None:
+    """Draw a box in image pixels, that shows on dark and light."""
+    y0, x0, y1, x1 = box_yxyx_px
+    for colour, width in (("black", 2.5), ("cyan", 1.0)):
+        panel.plot([x0, x1, x1, x0, x0], [y0, y0, y1, y1, y0], color=colour, lw=width)
+
+
 def add_scale_bar(panel: Axes, pixel_size_um: tuple[float, float] | None) -> None:
     """Draw a bar of a round length below on the left, in µm or, unknown, in pixels."""
     left, right = panel.get_xlim()

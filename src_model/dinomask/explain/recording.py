@@ -47,8 +47,8 @@ def attention_blocks(backbone: Backbone) -> list[nn.Module]:
         raise NoAttentionError(
             expected="a transformer, whose tokens attend to each other",
             got="a convolutional backbone, which has no attention",
-            remedy="Look at its features instead (dinomask explain pca), or at the detector's "
-            "maps (dinomask explain maps); both work for every backbone.",
+            remedy="Look at its features, or at the detector's maps instead; both work for every "
+            "backbone.",
         )
     return blocks
 
