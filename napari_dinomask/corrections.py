@@ -195,7 +195,7 @@ class Review:
                 self.store, *shape, plane=plane, class_id=proposal.class_id, keep_others=True
             )
             (label,) = (piece.label for piece in change.after)
-        done = self._carry_out(change, f"Added {label}")
+        done = self.carry_out(change, f"Added {label}")
         if question.point_yx_px is not None:
             at = f"size {proposal.rank + 1} of {proposal.n_ranks}"
             done = dataclasses.replace(done, text=f"{done.text} · {at}")
@@ -208,7 +208,7 @@ class Review:
         if not label:
             return None
         change = plan.remove(self.store, label, plane=self.plane, near=_pixel(point))
-        return self._carry_out(change, f"Deleted {label}")
+        return self.carry_out(change, f"Deleted {label}")
 
     def split(self, line_yx_px: Sequence[Point]) -> Done:
         """Cut the objects that a line crosses; the one it crosses longest, if only one can be.
@@ -228,7 +228,7 @@ class Review:
             )
         near = _box_around(line)
         change = plan.split(self.store, labels[0], line, plane=self.plane, near=near)
-        return self._carry_out(change, f"Split {labels[0]} into {len(change.after)}")
+        return self.carry_out(change, f"Split {labels[0]} into {len(change.after)}")
 
     def merge(self, point: Point) -> Done | None:
         """Take the first object into hand, or merge it with the second; None on background."""
@@ -242,7 +242,7 @@ class Review:
         self.picked = 0
         near = _box_around(np.array([self._picked_at, point]))
         change = plan.merge(self.store, [first, label], plane=self.plane, near=near)
-        return self._carry_out(change, f"Merged {first} and {label}")
+        return self.carry_out(change, f"Merged {first} and {label}")
 
     def accept(self, point: Point) -> Done | None:
         """Note that the object at a point is right; None on background."""
@@ -250,7 +250,7 @@ class Review:
         if not label:
             return None
         change = plan.accept(self.store, label, plane=self.plane, near=_pixel(point))
-        return self._carry_out(change, f"{label} is right")
+        return self.carry_out(change, f"{label} is right")
 
     def classify(self, point: Point, class_id: int, name: str = "") -> Done | None:
         """Say of which class the object at a point is; None on background."""
@@ -259,7 +259,7 @@ class Review:
             return None
         near = _pixel(point)
         change = plan.classify(self.store, label, class_id, plane=self.plane, near=near)
-        return self._carry_out(change, f"{label} is {name or f'of class {class_id}'}")
+        return self.carry_out(change, f"{label} is {name or f'of class {class_id}'}")
 
     def painted(
         self, before_yx: Array, after_yx: Array, corner_yx_px: tuple[int, int], plane: Place
@@ -296,6 +296,19 @@ class Review:
         area = abs(float(np.sum(y * to_x - to_y * x))) / 2
         return Done(f"Reviewed {100 * area / (height * width):.0f} % of the image", None)
 
+    def carry_out(self, change: Correction, text: str) -> Done:
+        """Record a correction, and write it to the labels.
+
+        Raises
+        ------
+        ConflictError
+            If the labels don't show what it begins with.
+        OutputError
+            If it can't be recorded or written.
+        """
+        window = self.journal.carry_out(change, self.store)
+        return Done(text, window, change.plane)
+
     def undo(self) -> Done | None:
         """Take back what was done last, in any plane and session; None if there is nothing."""
         return self._step(self.journal.undo(self.store), "Undone")
@@ -311,10 +324,6 @@ class Review:
             counted[correction.kind] += _n_objects(correction)
         regions = len(self.journal.reviewed())
         return {**counted, **({"region": regions} if regions else {})}
-
-    def _carry_out(self, change: Correction, text: str) -> Done:
-        window = self.journal.carry_out(change, self.store)
-        return Done(text, window, change.plane)
 
     def _step(self, step: Any, word: str) -> Done | None:
         self.picked = 0

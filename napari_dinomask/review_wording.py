@@ -16,6 +16,7 @@ ON_DISK = (
     "“Save to”, or paint on them with “Edit this view” in the Segment panel."
 )
 OPENING = "Opening the review…"
+BUSY = "Many cells are being corrected; one moment."
 LOADING = "Loading the model; clicks on missed cells are answered once it is there…"
 THINKING = "The model is looking…"
 

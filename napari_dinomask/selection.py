@@ -47,6 +47,10 @@ class Selection:
         """Call a function whenever other objects are chosen."""
         self._listeners.append(listener)
 
+    def forget(self, listener: Callable[[], None]) -> None:
+        """Call a function no more."""
+        self._listeners.remove(listener)
+
     def choose(self, keys: Iterable[int] | Keys, how: How = "replace") -> None:
         """Choose objects in the place of the chosen ones, besides them, or no more."""
         given = _sorted_keys(keys)

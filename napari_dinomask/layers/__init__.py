@@ -6,6 +6,7 @@ from napari_dinomask.layers.cell import (
     start_drawing,
     stop_drawing,
 )
+from napari_dinomask.layers.cells import CellsOnPlane
 from napari_dinomask.layers.corrected import (
     CorrectedLayer,
     add_empty,
@@ -53,6 +54,7 @@ __all__ = [
     "REGION_COLOUR",
     "REGION_SUFFIX",
     "RESULT_SUFFIX",
+    "CellsOnPlane",
     "CorrectedLayer",
     "Hand",
     "HeatLayer",

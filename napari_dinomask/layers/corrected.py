@@ -67,6 +67,7 @@ class CorrectedLayer:
         self._leading = [axis for axis in range(labels.ndim) if axis not in displayed]
         self._quiet = 0
         self._dirty: Box | None = None
+        self._held: list[tuple[Any, ...]] | None = None
         self.store = _LayerStore(self)
         self._known = self.store.labels.copy()
         labels.events.labels_update.connect(self._on_update)
@@ -113,6 +114,19 @@ class CorrectedLayer:
         with self.quietly():
             self.labels.data_setitem(tuple(indices), labels_yx[rows, columns])
         self._known[here] = self.array[here]
+
+    def hold(self) -> None:
+        """Write to the labels without showing it, so that a thread may do so."""
+        self._held = []
+
+    def show_held(self) -> None:
+        """Show what was written since, and write as before again."""
+        held, self._held = self._held or [], None
+        for here in held:
+            self._known[here] = self.array[here]
+        if held:
+            with self.quietly():
+                self.labels.refresh(extent=False)
 
     def replace(self, labels: Array) -> None:
         """Put other labels of the same shape in the place of all."""
@@ -189,7 +203,13 @@ class _LayerStore(ArrayStore):
     def write(
         self, corner_yx_px: tuple[int, int], labels_yx: Array, plane: tuple[int, ...] = ()
     ) -> None:
-        """Write labels and show them."""
+        """Write labels and show them, unless that is held back."""
+        held = self._layer._held
+        if held is not None:
+            super().write(corner_yx_px, labels_yx, plane)
+            (y, x), (height, width) = corner_yx_px, labels_yx.shape
+            held.append((*plane, slice(y, y + height), slice(x, x + width)))
+            return
         super().write(corner_yx_px, self.labels[plane][:0, :0], plane)
         self._layer.put(plane, corner_yx_px, labels_yx)
 

@@ -101,13 +101,13 @@ class Hand:
 
     def _is_ours(self, event: Any) -> bool:
         is_tool = str(self._layer.labels.mode) == "pan_zoom" and not self._held
-        return is_tool and event.button == 1 and self._wants(_names(event.modifiers))
+        return is_tool and event.button == 1 and self._wants(key_names(event.modifiers))
 
     def _drag(self, labels: Any, event: Any) -> Iterator[None]:
         start = self._layer.point_at(event.position)
         if not self._is_ours(event) or start is None:
             return
-        modifiers = _names(event.modifiers)
+        modifiers = key_names(event.modifiers)
         points, at, first_at, is_click = [start], event.pos, event.pos, True
         event.handled = True
         yield
@@ -142,7 +142,7 @@ class Hand:
         labels.mode, self._held = mode, False
 
 
-def _names(modifiers: Any) -> frozenset[str]:
+def key_names(modifiers: Any) -> frozenset[str]:
     """Return the names of keys, which vispy has as objects."""
     return frozenset(str(getattr(key, "name", key)) for key in modifiers)
 

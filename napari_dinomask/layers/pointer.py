@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_dinomask.layers.corrected import plane_of
-from napari_dinomask.layers.hand import CLICK_PX
+from napari_dinomask.layers.hand import CLICK_PX, key_names
 from napari_dinomask.layers.images import shape_of
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ class Pointer:
     Parameters
     ----------
     viewer, layer, view : the plane
-    on_click : told the place in image pixels
+    on_click : told the place in image pixels, and the keys that were held, by napari's names
+    with_keys : whether clicks with a key held are told, too
     """
 
     def __init__(
@@ -38,12 +39,14 @@ class Pointer:
         viewer: ViewerModel,
         layer: ImageLayer,
         view: PlaneView,
-        on_click: Callable[[Point], None],
+        on_click: Callable[[Point, frozenset[str]], None],
+        with_keys: bool = False,
     ) -> None:
         self._viewer = viewer
         self._layer = layer
         self._view = view
         self._on_click = on_click
+        self._with_keys = with_keys
         viewer.mouse_drag_callbacks.append(self._drag)
 
     def close(self) -> None:
@@ -52,7 +55,8 @@ class Pointer:
 
     def _drag(self, viewer: Any, event: Any) -> Iterator[None]:
         point = self._point_at(event.position)
-        if event.button != 1 or event.modifiers or point is None:
+        keys = key_names(event.modifiers)
+        if event.button != 1 or point is None or (keys and not self._with_keys):
             return
         first, is_click = event.pos, True
         yield
@@ -61,7 +65,7 @@ class Pointer:
             is_click &= bool(moved <= CLICK_PX)
             yield
         if is_click:
-            self._on_click(point)
+            self._on_click(point, keys)
 
     def _point_at(self, position: Any) -> Point | None:
         layer = self._layer

@@ -186,7 +186,7 @@ class AttentionTab(ExplainTab):
             self.background.close()
             self.background = None
 
-    def look_at(self, point_yx_px: Point) -> None:
+    def look_at(self, point_yx_px: Point, _: frozenset[str] = frozenset()) -> None:
         """Show attention from a place of the image, in pixels."""
         target = self.target
         if target is None:

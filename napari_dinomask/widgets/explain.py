@@ -23,8 +23,17 @@ if TYPE_CHECKING:
 
 NO_IMAGE = "Open an image, or try one from File › Open Sample › DINOmask."
 NO_LABELS = "none"
-TABS: tuple[type[ExplainTab], ...] = (AttentionTab,)
-"""In the order in which they stand."""
+
+
+def tab_types() -> tuple[type[ExplainTab], ...]:
+    """Return the tabs in the order in which they stand; some need pyqtgraph."""
+    try:
+        from napari_dinomask.widgets.objects_tab import ObjectsTab
+    except ModuleNotFoundError as error:
+        if error.name != "pyqtgraph":
+            raise
+        return (AttentionTab,)
+    return AttentionTab, ObjectsTab
 
 
 class ExplainPanel(QWidget):
@@ -43,7 +52,7 @@ class ExplainPanel(QWidget):
         self.model_combo = ModelCombo()
         self.image_hint = hint()
         self.tabs = QTabWidget()
-        self.pages: list[ExplainTab] = [make() for make in TABS]
+        self.pages: list[ExplainTab] = [make() for make in tab_types()]
         self._key: tuple[object, ...] | None = ()
         self._has_left = False
         self._arrange()

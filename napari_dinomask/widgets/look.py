@@ -18,6 +18,8 @@ QPushButton:disabled {{ background-color: rgba(128, 128, 128, 70); color: rgba(1
 
 PLAIN_BUTTON = "QPushButton { padding: 6px; border-radius: 4px; }"
 
+SMALL_BUTTON = "QPushButton { padding: 3px 8px; border-radius: 4px; }"
+
 ACTION_BUTTON = "QPushButton { padding: 4px 10px; border-radius: 4px; font-weight: 600; }"
 
 PROGRESS_BAR = f"""

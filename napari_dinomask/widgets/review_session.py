@@ -16,7 +16,7 @@ from napari_dinomask.background import Background
 from napari_dinomask.corrections import Review, closed, opened, rehearse
 from napari_dinomask.layers import CorrectedLayer
 from napari_dinomask.review_files import forget_unused, keep_project, open_review
-from napari_dinomask.review_wording import OPENING
+from napari_dinomask.review_wording import BUSY, OPENING
 from napari_dinomask.wording import say_error
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ class ReviewSession(QObject):
         self.target = target
         self.review: Review | None = None
         self.class_names: tuple[str, ...] = ()
+        self._is_apart = False
         self.background = Background("dinomask-review")
         self.background.crashed.connect(self._on_crashed)
         self._layer = CorrectedLayer(
@@ -110,18 +111,29 @@ class ReviewSession(QObject):
             self._keep_project(self.review)
         self.ended.emit()
 
-    def undo(self) -> None:
-        """Take back what was done last."""
-        if self.review is not None:
-            self.do(self.review.undo, "There is nothing to undo.")
+    @property
+    def is_busy(self) -> bool:
+        """Whether many objects are being corrected."""
+        return self._is_apart
 
-    def redo(self) -> None:
-        """Do again what was undone last."""
-        if self.review is not None:
-            self.do(self.review.redo, "There is nothing to redo.")
+    def do_apart(self, work: Callable[[], Done | None], otherwise: str) -> None:
+        """Do something to many objects in the thread; what it wrote shows at its end."""
+        if self._is_apart:
+            self.told.emit("info", BUSY)
+            return
+        self._is_apart = True
+        self._layer.hold()
+        # what is painted meanwhile would not be noted
+        self.target.labels.editable = False
+        self.background.run(
+            work, lambda done: self._on_done_apart(done, otherwise), self._on_refused_apart
+        )
 
     def do(self, work: Callable[[], Done | None], otherwise: str) -> None:
         """Do something to the labels, and say what came of it."""
+        if self._is_apart:
+            self.told.emit("info", BUSY)
+            return
         try:
             done = work()
         except DinomaskError as error:
@@ -129,6 +141,20 @@ class ReviewSession(QObject):
             return
         self.told.emit("result" if done else "info", done.text if done else otherwise)
         self.changed.emit()
+
+    def _on_done_apart(self, done: Done | None, otherwise: str) -> None:
+        self._end_apart()
+        self.told.emit("result" if done else "info", done.text if done else otherwise)
+        self.changed.emit()
+
+    def _on_refused_apart(self, error: DinomaskError) -> None:
+        self._end_apart()
+        self.told.emit("error", say_error(error))
+
+    def _end_apart(self) -> None:
+        self._is_apart = False
+        self._layer.show_held()
+        self.target.labels.editable = True
 
     def _keep_project(self, review: Review) -> None:
         """Write labels and project in a thread that ends by itself, also when napari closes."""
