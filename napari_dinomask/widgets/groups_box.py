@@ -34,16 +34,16 @@ class GroupsBox(QWidget):
             self.method.addItem(text, name)
         self.method.setCurrentIndex(self.method.findData(ClusterConfig.method))
         self.method.setToolTip(describe_field(ClusterConfig, "method"))
-        self.n_clusters = self._spin(ClusterConfig.n_clusters, " groups", "n_clusters")
-        self.min_size = self._spin(ClusterConfig.min_size, " cells or more", "min_size")
-        self.start = QPushButton("Find groups")
+        self.n_clusters = self._spin(ClusterConfig.n_clusters, "", "n_clusters")
+        self.min_size = self._spin(ClusterConfig.min_size, " or more", "min_size")
+        self.start = QPushButton("Group")
         self.start.setStyleSheet(SMALL_BUTTON)
         row = QHBoxLayout()
         row.setSpacing(4)
-        for field in (self.method, self.n_clusters, self.min_size):
+        for field, share in ((self.method, 4), (self.n_clusters, 5), (self.min_size, 5)):
             field.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
-        for widget in (self.method, self.n_clusters, self.min_size, self.start):
-            row.addWidget(widget, 1)
+            row.addWidget(field, share)
+        row.addWidget(self.start)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(4)

@@ -56,6 +56,7 @@ class RankingBox(QWidget):
         header = self.tree.header()
         if header is not None:
             header.setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
+            header.setMinimumSectionSize(40)
         self.count = QSpinBox()
         self.count.setMinimum(1)
         self.choose_first = QPushButton("Choose them")
