@@ -10,6 +10,7 @@ import tifffile
 import torch
 
 from dinomask.config import (
+    ChannelPruneSettings,
     CompressConfig,
     DistilSettings,
     ModelConfig,
@@ -39,6 +40,7 @@ FAST = CompressConfig(
     images=2,
     tiles=4,
     threads=1,
+    channel_prune=ChannelPruneSettings(ratio=0.5),
     token_merge=TokenMergeSettings(tokens=4),
     distil=DistilSettings(minutes=None, steps=3, batch=1, crop_px=112),
     qat=QatSettings(minutes=None, steps=2, batch=1, crop_px=112),

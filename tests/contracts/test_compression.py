@@ -40,6 +40,7 @@ TORCH = [
         f"dinomask.compress.{name}"
         for name in (
             "adapters",
+            "channels",
             "factorise",
             "fusing",
             "mixing",
@@ -58,7 +59,7 @@ ON_ADAPTERS = ("merge", "lora-sparsify", "lora-int8")
 EXACT = ("merge", "fuse", "bf16", "fp16", "window")
 """Those that leave the function of the network as it is; windows on small tiles alone."""
 
-FEWER_PARAMETERS = ("head-prune", "mlp-prune", "block-prune", "svd", "share")
+FEWER_PARAMETERS = ("head-prune", "mlp-prune", "block-prune", "channel-prune", "svd", "share")
 FEWER_PRODUCTS = ("head-prune", "mlp-prune", "block-prune", "svd", "token-merge")
 SMALLER_FILES = (*FEWER_PARAMETERS, "sparsify", "lora-sparsify", "lora-int8")
 
@@ -205,7 +206,7 @@ def test_files_are_smaller(name, made, images, home):
 
 PIPELINES = (
     ("head-prune", "mlp-prune", "block-prune", "distil"),
-    ("mlp-prune", "svd", "distil", "sparsify"),
+    ("mlp-prune", "channel-prune", "svd", "distil", "sparsify"),
     ("share", "distil", "bf16"),
     ("block-prune", "token-merge", "svd", "fuse"),
     ("head-prune", "window", "sparsify", "fuse", "fp16"),

@@ -67,6 +67,14 @@ METHODS = (
         gain="Smaller and faster; follow it by distil.",
     ),
     Method(
+        "channel-prune",
+        "Remove the channels of pyramid and heads that matter least (He et al., arXiv 1707.06168)",
+        Stage.PRUNE,
+        "dinomask.compress.channels:CHANNELS",
+        needs="images",
+        gain="Faster with any backbone, and a little smaller; follow it by distil.",
+    ),
+    Method(
         "window",
         "Let most blocks attend within windows (Li et al., arXiv 2203.16527)",
         Stage.PRUNE,

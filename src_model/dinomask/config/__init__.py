@@ -12,6 +12,7 @@ from typing import Any
 from dinomask.config.bench import BenchConfig
 from dinomask.config.compress import (
     BlockPruneSettings,
+    ChannelPruneSettings,
     CompressConfig,
     DistilSettings,
     HeadPruneSettings,
@@ -51,6 +52,7 @@ __all__ = [
     "BalanceConfig",
     "BenchConfig",
     "BlockPruneSettings",
+    "ChannelPruneSettings",
     "ClusterConfig",
     "CompressConfig",
     "DetectConfig",

@@ -53,6 +53,20 @@ class BlockPruneSettings:
 
 
 @dataclasses.dataclass(frozen=True)
+class ChannelPruneSettings:
+    """Removal of channels of pyramid, detector and mask heads."""
+
+    ratio: float = 0.25
+    """Share of the channels of each level and head that are removed."""
+
+    refit: bool = True
+    """Whether the layers that read them take over what the channels left can tell of them."""
+
+    def __post_init__(self) -> None:
+        _require_ratio("share of channels", self.ratio)
+
+
+@dataclasses.dataclass(frozen=True)
 class SvdSettings:
     """Splitting of linear layers in two of low rank."""
 
@@ -255,6 +269,7 @@ class CompressConfig:
     head_prune: HeadPruneSettings = HeadPruneSettings()
     mlp_prune: MlpPruneSettings = MlpPruneSettings()
     block_prune: BlockPruneSettings = BlockPruneSettings()
+    channel_prune: ChannelPruneSettings = ChannelPruneSettings()
     svd: SvdSettings = SvdSettings()
     share: ShareSettings = ShareSettings()
     token_merge: TokenMergeSettings = TokenMergeSettings()
