@@ -142,9 +142,8 @@ def draw_mosaic(
 
 def title_lines(seen: SeenImage, said: str) -> list[str]:
     """Return the first lines of a caption: image, what is shown, and by which model."""
-    manifest, adapter = seen.predictor.manifest, seen.predictor.adapter
-    model = manifest.name + (f" with {adapter.name}" if adapter else "")
-    return [f"{seen.image.name}: {said}", f"model {model} ({manifest.weights_sha256[:8]})"]
+    sha256 = seen.predictor.manifest.weights_sha256
+    return [f"{seen.image.name}: {said}", f"model {seen.name} ({sha256[:8]})"]
 
 
 def _elsewhere(heat: Heatmap) -> list[str]:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from dinomask.errors import InputError
+from dinomask.config import SegmentConfig
+from dinomask.errors import InputError, SettingsError
 from dinomask.image.doctor import examine, require_usable
 from dinomask.image.normalise import Normaliser, fit_normaliser
 from dinomask.image.resample import read_scaled
@@ -18,7 +19,6 @@ from dinomask.run.size import estimate_diameter
 from dinomask.tiles.plan import Tile, TilePlan, plan_tiles
 
 if TYPE_CHECKING:
-    from dinomask.config import SegmentConfig
     from dinomask.image.source import Image
     from dinomask.instances import Array
     from dinomask.run.progress import OnProgress
@@ -79,12 +79,14 @@ class SeenImage:
     predictor : the model
     image, normaliser : what it sees
     plan : the tiles, as a segmentation cuts them
+    model_name : how the model is found, by name or folder
     """
 
     predictor: Predictor
     image: Image
     normaliser: Normaliser
     plan: TilePlan
+    model_name: str = SegmentConfig.model
 
     @staticmethod
     def of(
@@ -121,9 +123,37 @@ class SeenImage:
                 remedy="Give the diameter of an object in pixels (--diameter).",
             )
         scale = predictor.target_diameter_px / diameter_px
-        return SeenImage(
-            predictor, image, normaliser, plan_tiles(image.shape_yx, scale, config.tiles)
-        )
+        plan = plan_tiles(image.shape_yx, scale, config.tiles)
+        return SeenImage(predictor, image, normaliser, plan, config.model)
+
+    @property
+    def name(self) -> str:
+        """The model with its adapter, for captions."""
+        adapter = self.predictor.adapter
+        return self.predictor.manifest.name + (f" with {adapter.name}" if adapter else "")
+
+    def with_model(self, model: str, adapter: str | None, config: SegmentConfig) -> SeenImage:
+        """Return the same image, in the same tiles, as another model sees it.
+
+        Parameters
+        ----------
+        config : device and threads
+
+        Raises
+        ------
+        ModelError
+            If it can't be loaded.
+        SettingsError
+            If it wants objects of another size.
+        """
+        other = Predictor.load(dataclasses.replace(config, model=model, adapter=adapter))
+        if other.target_diameter_px != self.predictor.target_diameter_px:
+            raise SettingsError(
+                expected=f"a model for objects of {self.predictor.target_diameter_px:g} px",
+                got=f"one for {other.target_diameter_px:g} px",
+                remedy="Compare models that see images at the same scale.",
+            )
+        return dataclasses.replace(self, predictor=other, model_name=model)
 
     def tile_at(self, point_yx_px: Point) -> Tile:
         """Return the tile that owns a point of the image.
