@@ -13,10 +13,34 @@ from dinomask.errors import SettingsError
 if TYPE_CHECKING:
     from dinomask.config import SegmentConfig
     from dinomask.explain.seen import SeenImage
+    from dinomask.image.source import Image
 
 OutPath = Annotated[Path, Parameter(name=["-o", "--output"])]
 Place = Annotated[tuple[float, float] | None, Parameter(consume_multiple=False)]
 """y and x in image pixels."""
+
+
+def open_plane(
+    image: str, config: SegmentConfig, axes: str | None, plane: tuple[str, ...]
+) -> Image:
+    """Open one plane of an image.
+
+    Raises
+    ------
+    SettingsError
+        If there are several and none is chosen.
+    """
+    from dinomask.image import open_stack
+    from dinomask.image.axes import parse_planes
+
+    stack = open_stack(image, axes=axes, channels=config.channels, planes=parse_planes(plane))
+    if len(stack) > 1:
+        raise SettingsError(
+            expected="one plane to look at",
+            got=f"{len(stack)} planes",
+            remedy="Add --plane, such as --plane z=5.",
+        )
+    return stack.image(0)
 
 
 def open_seen(
@@ -30,19 +54,11 @@ def open_seen(
         If there are several planes.
     """
     from dinomask.explain.seen import SeenImage
-    from dinomask.image import open_stack
-    from dinomask.image.axes import parse_planes
     from dinomask.terminal import ProgressBar
 
-    stack = open_stack(image, axes=axes, channels=config.channels, planes=parse_planes(plane))
-    if len(stack) > 1:
-        raise SettingsError(
-            expected="one plane to look at",
-            got=f"{len(stack)} planes",
-            remedy="Add --plane, such as --plane z=5.",
-        )
+    opened = open_plane(image, config, axes, plane)
     with ProgressBar(err_console) as bar:
-        return SeenImage.of(stack.image(0), config, on_progress=bar)
+        return SeenImage.of(opened, config, on_progress=bar)
 
 
 def describe_seen(seen: SeenImage) -> dict[str, Any]:

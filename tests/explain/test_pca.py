@@ -62,7 +62,8 @@ def test_colours_are_the_components_of_all_tokens(predictor, image):
     rows = grid.reshape(-1, 32).astype(np.float64)
     components = fit_components(rows, 3)
     score = (rows - rows.mean(axis=0)) @ components.axes.T
-    by_hand = 127.5 + 127.5 * score / (RANGE_SD * score.std(axis=0, ddof=1))
+    deviation = score.std(axis=0, ddof=1)
+    by_hand = 127.5 + 127.5 * score / (RANGE_SD * np.sqrt(deviation * deviation[0]))
     by_hand = np.clip(by_hand, 0, 255).reshape(22, 19, 3)
     assert np.abs(found.rgb_yxc - by_hand).max() < 0.6
     assert found.layer == 1

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from dinomask.config import TileConfig
 from dinomask.errors import CancelledError, InputError, SettingsError
 from dinomask.explain.measure_labels import measure_labels, open_labels
+from dinomask.explain.patches import PatchPlan
 from dinomask.explain.pooling import object_features
-from dinomask.explain.tokens import PatchPlan, TokenSource, choose_layers
+from dinomask.explain.tokens import TokenSource, choose_layers
 from dinomask.image import open_image
 from dinomask.tiles.outputs import table_path
 from tests.explain.scenes import SMALL_TILES, local_predictor
@@ -163,6 +164,7 @@ def test_what_can_not_be_used_is_refused(predictor, scene):
     with pytest.raises(SettingsError, match="from 0 to 3"):
         object_features(image, labels, layers=(4,), config=SMALL_TILES, predictor=predictor)
     assert choose_layers(predictor.model.backbone, (-1, 3, 0)) == (0, 3)
+    assert choose_layers(predictor.model.backbone, ()) == (2,)
 
 
 def test_it_stops_when_told_to(predictor, scene):

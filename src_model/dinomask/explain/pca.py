@@ -8,6 +8,7 @@ colour means the same in every tile.
 from __future__ import annotations
 
 import dataclasses
+import math
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ import numpy as np
 
 from dinomask.config import SegmentConfig
 from dinomask.errors import ExplainError
+from dinomask.explain.alignment import Alignment
 from dinomask.explain.components import Components, Moments
 from dinomask.explain.rasters import Raster
 from dinomask.explain.seen import GridPlace
@@ -23,10 +25,10 @@ from dinomask.explain.tokens import TokenSource
 from dinomask.tiles.outputs import output_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from typing import IO
 
-    from dinomask.explain.tokens import PatchTile
+    from dinomask.explain.patches import PatchTile
     from dinomask.image.source import Image
     from dinomask.instances import Array
     from dinomask.run.predictor import Predictor
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 N_COLOURS = 3
 
 RANGE_SD = 2.5
-"""Standard deviations of a component from mid grey to full and to no colour."""
+"""Standard deviations from mid grey to full and to no colour."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -49,6 +51,7 @@ class TokenColours:
     place : where the cells lie in the image
     components : what the colours mean
     layer : of the backbone, from 0
+    diameter_px : size of objects by which the image was scaled, in image pixels
     shape_yx : of the image, in pixels
     pixel_size_um : of the image
     """
@@ -57,6 +60,7 @@ class TokenColours:
     place: GridPlace
     components: Components
     layer: int
+    diameter_px: float
     shape_yx: tuple[int, int]
     pixel_size_um: tuple[float, float] | None
 
@@ -77,7 +81,7 @@ def colour_tokens(
     image: Image,
     config: SegmentConfig | None = None,
     *,
-    layer: int = -1,
+    layer: int | None = None,
     basis: TokenColours | None = None,
     predictor: Predictor | None = None,
     scratch: Path | None = None,
@@ -85,15 +89,17 @@ def colour_tokens(
 ) -> TokenColours:
     """Colour an image by what the model sees.
 
-    Tokens are computed tile by tile and kept in an unnamed file while mean and
-    covariance are added up; then each is coloured. Memory holds one tile, the D × D
-    covariance and three bytes a token.
+    Tokens are computed tile by tile and kept in an unnamed file until it is known how
+    tiles are brought to agree (`dinomask.explain.alignment`); then mean and covariance
+    are added up, and each token is coloured. Memory holds one tile, the D × D covariance
+    and three bytes a token.
 
     Parameters
     ----------
     image : any size
     config : model, adapter, object size, tiles
-    layer : of the backbone; negative ones count from the last
+    layer : of the backbone; negative ones count from the last; None takes the one at
+        three quarters of the depth
     basis : colours of the same image, or another one, whose components to use, such as
         those before an adapter; None finds the image's own
     predictor : a loaded model; None loads that of `config`
@@ -112,68 +118,95 @@ def colour_tokens(
     OutputError
         If there is no space for the unnamed file.
     """
-    source = TokenSource.of(image, [layer], config or SegmentConfig(), predictor, on_progress)
+    source = TokenSource.of(
+        image, [] if layer is None else [layer], config or SegmentConfig(), predictor, on_progress
+    )
     (chosen,) = source.layers
     k = source.cells_a_patch(chosen)
     height, width = source.plan.shape_yx
     rgb = np.zeros((height * k, width * k, N_COLOURS), np.uint8)
-    if basis is not None:
-        components = _require_width(basis.components, source.width(chosen))
-        tiles = source.look(range(len(source.plan)), "pca", on_progress)
-        for tile, tokens in tiles:
-            _put(rgb, tile, k, to_colours(components, tokens[chosen]))
-    else:
-        components = _fit_and_colour(source, k, rgb, scratch, on_progress)
+    width = source.width(chosen)
+    given = None if basis is None else _require_width(basis.components, width)
+    components = _colour_kept(source, given, rgb, scratch, on_progress)
     cell = source.cell_px / k
     place = GridPlace((0.0, 0.0), (cell, cell))
-    return TokenColours(rgb, place, components, chosen, image.shape_yx, image.pixel_size_um)
+    return TokenColours(
+        rgb,
+        place,
+        components,
+        chosen,
+        source.diameter_px,
+        image.shape_yx,
+        image.pixel_size_um,
+    )
 
 
 def to_colours(components: Components, tokens: Array) -> Array:
     """Return the colours of tokens, shape (…, D) → (…, 3), uint8.
 
-    The mean is mid grey; `RANGE_SD` standard deviations of a component to either side
-    use up its colour's range.
+    The mean is mid grey. A colour's range ends at `RANGE_SD` times the geometric mean of
+    the standard deviations of its own component and of the first: weak components can
+    be seen, but don't shout as they would if each filled its range.
     """
     deviation = np.sqrt(components.variances)
+    spread = np.sqrt(deviation * deviation[:1])
     # a component without variance, of which there are few tokens, stays grey
-    steps = 127.5 / (RANGE_SD * np.where(deviation > 0, deviation, np.inf))
+    steps = 127.5 / (RANGE_SD * np.where(spread > 0, spread, np.inf))
     colours = np.full((*tokens.shape[:-1], N_COLOURS), 127.5)
     colours[..., : len(steps)] += components.project(tokens) * steps
     return np.asarray(np.clip(np.round(colours), 0, 255).astype(np.uint8))
 
 
-def _fit_and_colour(
-    source: TokenSource, k: int, rgb: Array, scratch: Path | None, on_progress: OnProgress | None
+def _colour_kept(
+    source: TokenSource,
+    basis: Components | None,
+    rgb: Array,
+    scratch: Path | None,
+    on_progress: OnProgress | None,
 ) -> Components:
+    """Compute all tokens, bring tiles to agree, find components if none are given, colour."""
     (layer,) = source.layers
-    moments = Moments(source.width(layer))
-    every = range(len(source.plan))
+    width = source.width(layer)
+    alignment = Alignment(source.plan)
     try:
-        with tempfile.TemporaryFile(prefix="dinomask-", dir=scratch) as kept:
-            for _, tokens in source.look(every, "pca", on_progress):
-                moments.add(tokens[layer].reshape(-1, moments.mean.size))
-                kept.write(tokens[layer].tobytes())
-            components = moments.components(N_COLOURS)
-            kept.seek(0)
-            for tile, values in _read_again(source, k, moments.mean.size, kept):
-                _put(rgb, tile, k, to_colours(components, values))
+        with tempfile.TemporaryFile(prefix="dinomask-", dir=scratch) as file:
+            kept = _Kept(source, file)
+            every = range(len(source.plan))
+            for _, tokens in source.look(every, "pca", on_progress, alignment):
+                file.write(tokens[layer].tobytes())
+            kept.offsets = alignment.offsets(layer)
+            if basis is None:
+                moments = Moments(width)
+                for _, values in kept.tiles():
+                    moments.add(values.reshape(-1, width))
+                basis = moments.components(N_COLOURS)
+            for tile, values in kept.tiles():
+                _put(rgb, tile, source.cells_a_patch(layer), to_colours(basis, values))
     except OSError as error:
         folder = Path(tempfile.gettempdir()) if scratch is None else scratch
         raise output_error(folder, error) from error
-    return components
+    return basis
 
 
-def _read_again(
-    source: TokenSource, k: int, width: int, kept: IO[bytes]
-) -> Iterator[tuple[PatchTile, Array]]:
-    """Yield the tiles and the tokens of their cores in the order in which they were kept."""
-    for index in range(len(source.plan)):
-        tile = source.plan[index]
-        y0, x0, y1, x1 = tile.core_yxyx
-        shape = ((y1 - y0) * k, (x1 - x0) * k, width)
-        values = np.frombuffer(kept.read(4 * int(np.prod(shape))), np.float32)
-        yield tile, values.reshape(shape)
+@dataclasses.dataclass
+class _Kept:
+    """The tokens of all tiles' cores in a file, in the order of the tiles."""
+
+    source: TokenSource
+    file: IO[bytes]
+    offsets: Mapping[int, Array] = dataclasses.field(default_factory=dict)
+
+    def tiles(self) -> Iterator[tuple[PatchTile, Array]]:
+        """Yield each tile and its tokens, shape (h, w, D), brought to agree with the others."""
+        (layer,) = self.source.layers
+        k, width = self.source.cells_a_patch(layer), self.source.width(layer)
+        self.file.seek(0)
+        for index in range(len(self.source.plan)):
+            tile = self.source.plan[index]
+            y0, x0, y1, x1 = tile.core_yxyx
+            shape = ((y1 - y0) * k, (x1 - x0) * k, width)
+            values = np.frombuffer(self.file.read(4 * math.prod(shape)), np.float32)
+            yield tile, values.reshape(shape) + self.offsets.get(index, np.float64(0))
 
 
 def _put(rgb: Array, tile: PatchTile, k: int, colours: Array) -> None:

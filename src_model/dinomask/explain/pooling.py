@@ -9,6 +9,7 @@ import numpy as np
 from scipy import sparse
 
 from dinomask.config import SegmentConfig
+from dinomask.explain.alignment import Alignment
 from dinomask.explain.measure_labels import measure_labels, open_labels, read_table
 from dinomask.explain.objects import ObjectFeatures, join_table
 from dinomask.explain.tokens import TokenSource
@@ -30,7 +31,7 @@ def object_features(
     labels: object,
     *,
     table: pd.DataFrame | None = None,
-    layers: Sequence[int] = (-1,),
+    layers: Sequence[int] = (),
     config: SegmentConfig | None = None,
     predictor: Predictor | None = None,
     name: str | None = None,
@@ -40,7 +41,9 @@ def object_features(
 
     An object's vector is the mean of the tokens under it, each weighted by how many of
     the object's pixels have their middle in the token's cell. So the smallest object
-    has a vector, too: that of the cell it lies in. Tiles without objects are not shown
+    has a vector, too: that of the cell it lies in. Tiles are brought to agree where they
+    overlap (`dinomask.explain.alignment`), so that objects don't differ by the tile they
+    lie in. Tiles without objects are not shown
     to the network, and what a tile gives is added up at once, so memory grows with the
     number of objects and not with the image.
 
@@ -50,7 +53,8 @@ def object_features(
     labels : label image of that size: a file, a zarr, an array or a napari layer
     table : what is known of the objects, by the column ``id``; None takes the run's
         table beside a label file, if there is one
-    layers : of the backbone; negative ones count from the last
+    layers : of the backbone; negative ones count from the last; none takes the one at
+        three quarters of the depth
     config : model, adapter, channels, tiles; a diameter of ``auto`` is measured from
         the labels
     predictor : a loaded model; None loads that of `config`
@@ -101,41 +105,34 @@ def _diameter_px(measured: pd.DataFrame, config: SegmentConfig, predictor: Predi
     return float(np.median(np.sqrt(measured["area_px"] * 4 / np.pi)))
 
 
-@dataclasses.dataclass
-class _Sums:
-    """Sums of tokens over N objects, and of the pixels that they were weighted by."""
-
-    tokens: dict[int, Array]
-    weights: Array
-
-    @staticmethod
-    def of(n: int, widths: dict[int, int]) -> _Sums:
-        return _Sums({k: np.zeros((n, d), np.float64) for k, d in widths.items()}, np.zeros(n))
-
-    def means(self) -> dict[int, Array]:
-        weights = np.maximum(self.weights, 1)[:, None]
-        return {k: (total / weights).astype(np.float32) for k, total in self.tokens.items()}
-
-
 def _pool(
     source: TokenSource, labels: Image, ids: Array, on_progress: OnProgress | None
 ) -> dict[int, Array]:
     """Average the tokens under each object; `ids` ascending."""
-    sums = _Sums.of(len(ids), {layer: source.width(layer) for layer in source.layers})
-    places = _Places.of(source)
+    sums = {layer: np.zeros((len(ids), source.width(layer))) for layer in source.layers}
+    places, alignment = _Places.of(source), Alignment(source.plan)
+    # which objects a tile gives how many pixels of
+    parts: dict[int, tuple[Array, Array]] = {}
     busy = [i for i in range(len(source.plan)) if places.holds_objects(labels, i)]
-    for tile, tokens in source.look(busy, "features", on_progress):
+    for tile, tokens in source.look(busy, "features", on_progress, alignment):
         owner, y, x = places.pixels(labels, tile.core_yxyx)
-        row = np.searchsorted(ids, owner)
-        sums.weights += np.bincount(row, minlength=len(ids))
+        objects, local, n_pixels = np.unique(
+            np.searchsorted(ids, owner), return_inverse=True, return_counts=True
+        )
+        parts[tile.index] = objects, n_pixels
         for layer, cells in tokens.items():
-            k = source.cells_a_patch(layer)
-            here = places.cells(y, x, tile.core_yxyx, k)
-            objects, local = np.unique(row, return_inverse=True)
+            here = places.cells(y, x, tile.core_yxyx, source.cells_a_patch(layer))
             shape = (len(objects), cells.shape[0] * cells.shape[1])
             counts: Any = sparse.coo_array((np.ones(len(local)), (local, here)), shape)
-            sums.tokens[layer][objects] += counts.tocsr() @ cells.reshape(-1, cells.shape[2])
-    return sums.means()
+            sums[layer][objects] += counts.tocsr() @ cells.reshape(-1, cells.shape[2])
+    total = np.zeros((len(ids), 1))
+    for objects, n_pixels in parts.values():
+        total[objects, 0] += n_pixels
+    for layer in source.layers:
+        for index, offset in alignment.offsets(layer).items():
+            objects, n_pixels = parts[index]
+            sums[layer][objects] += n_pixels[:, None] * offset
+    return {layer: (s / np.maximum(total, 1)).astype(np.float32) for layer, s in sums.items()}
 
 
 @dataclasses.dataclass(frozen=True)

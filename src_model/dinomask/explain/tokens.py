@@ -1,16 +1,13 @@
 """Tokens of a whole image on one grid of patches, computed tile by tile.
 
-Tiles of a segmentation begin anywhere; these begin at whole patches of the image, so
-that each place has one token whatever tile it was computed in. A token at the border
-of what a tile sees knows less of its surroundings, so tiles overlap by the halo and
-give only their cores. What remains is that a transformer's token has seen its tile
-and nothing beyond.
+A token at the border of what a tile sees knows less of its surroundings, so tiles
+overlap by the halo and give only their cores. What they still disagree on there is
+measured on the way (`Alignment`).
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
 from typing import TYPE_CHECKING
 
@@ -18,6 +15,7 @@ import numpy as np
 
 from dinomask.config import PATCH_PX
 from dinomask.errors import SettingsError
+from dinomask.explain.patches import PatchPlan
 from dinomask.explain.seen import SeenImage
 from dinomask.image.resample import read_scaled
 from dinomask.run.engines.tile_work import CUDA_BATCH
@@ -27,78 +25,17 @@ from dinomask.run.progress import Progress
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from dinomask.config import SegmentConfig, TileConfig
+    from dinomask.config import SegmentConfig
+    from dinomask.explain.alignment import Alignment
+    from dinomask.explain.patches import PatchTile
     from dinomask.image.source import Image
     from dinomask.instances import Array
     from dinomask.nets.features import Backbone
     from dinomask.run.progress import OnProgress
-    from dinomask.tiles.plan import Box
 
 
-@dataclasses.dataclass(frozen=True)
-class PatchTile:
-    """One tile, in whole patches of the image.
-
-    Attributes
-    ----------
-    core_yxyx : patches that the tile gives, half-open
-    read_yxyx : patches that the network sees; may overhang an image smaller than a tile
-    """
-
-    core_yxyx: Box
-    read_yxyx: Box
-
-
-@dataclasses.dataclass(frozen=True)
-class PatchPlan:
-    """Tiles on the grid of patches; their cores partition it.
-
-    Attributes
-    ----------
-    shape_yx : of the grid, in patches
-    tile, halo : side of what the network sees, and margin around the core, in patches
-    """
-
-    shape_yx: tuple[int, int]
-    tile: int
-    halo: int
-
-    @staticmethod
-    def of(shape_scaled_yx: tuple[int, int], config: TileConfig) -> PatchPlan:
-        """Plan the tiles of an image of so many model pixels."""
-        height, width = (math.ceil(n / PATCH_PX) for n in shape_scaled_yx)
-        halo = math.ceil(config.halo_px / PATCH_PX)
-        tile = config.tile_px // PATCH_PX
-        # a core of at least one patch is left, whatever was rounded up
-        return PatchPlan((height, width), tile, min(halo, (tile - 1) // 2))
-
-    def __len__(self) -> int:
-        return self._count(self.shape_yx[0]) * self._count(self.shape_yx[1])
-
-    def __getitem__(self, index: int) -> PatchTile:
-        if not 0 <= index < len(self):
-            msg = f"tile {index} of a plan with {len(self)} tiles"
-            raise IndexError(msg)
-        row, column = divmod(index, self._count(self.shape_yx[1]))
-        top, bottom, y = self._along(row, self.shape_yx[0])
-        left, right, x = self._along(column, self.shape_yx[1])
-        return PatchTile((top, left, bottom, right), (y, x, y + self.tile, x + self.tile))
-
-    def _count(self, size: int) -> int:
-        if size <= self.tile:
-            return 1
-        return 1 + -(-(size - self.tile) // (self.tile - 2 * self.halo))
-
-    def _start(self, i: int, n: int, size: int) -> int:
-        return 0 if n == 1 else i * (size - self.tile) // (n - 1)
-
-    def _along(self, i: int, size: int) -> tuple[int, int, int]:
-        """Core start, core end and read start of the i-th tile along an axis."""
-        n = self._count(size)
-        start = self._start(i, n, size)
-        first = 0 if i == 0 else (self._start(i - 1, n, size) + self.tile + start) // 2
-        last = size if i == n - 1 else (start + self.tile + self._start(i + 1, n, size)) // 2
-        return first, last, start
+DEFAULT_DEPTH = 0.75
+"""How deep the layer lies that is looked at unless another is asked for."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +68,7 @@ class TokenSource:
         Parameters
         ----------
         image : any size
-        layers : negative ones count from the last
+        layers : negative ones count from the last; none takes the default
         config : model, object size, normalisation, tiles and batch
         predictor : a loaded model; None loads that of `config`
         on_progress : told while the object size is estimated, if it is to be
@@ -158,6 +95,11 @@ class TokenSource:
         return PATCH_PX / self.seen.plan.scale
 
     @property
+    def diameter_px(self) -> float:
+        """Size of objects by which the image was scaled, in image pixels."""
+        return self.seen.predictor.target_diameter_px / self.seen.plan.scale
+
+    @property
     def backbone(self) -> Backbone:
         """What computes the tokens."""
         return self.seen.predictor.model.backbone
@@ -180,7 +122,11 @@ class TokenSource:
         return np.asarray(np.minimum(patches, n_patches - 1))
 
     def look(
-        self, indices: Sequence[int], stage: str, on_progress: OnProgress | None = None
+        self,
+        indices: Sequence[int],
+        stage: str,
+        on_progress: OnProgress | None = None,
+        alignment: Alignment | None = None,
     ) -> Iterator[tuple[PatchTile, Mapping[int, Array]]]:
         """Yield tiles and the tokens of their cores.
 
@@ -189,6 +135,7 @@ class TokenSource:
         indices : of the tiles wanted, in this order
         stage : what progress is called
         on_progress : told before the first and after each tile; may raise to stop
+        alignment : given what tiles see of each other's
 
         Yields
         ------
@@ -202,10 +149,12 @@ class TokenSource:
             pixels = np.stack([self._read(tile) for tile in tiles])
             maps = self.seen.predictor.layer_tokens(pixels, self.layers)
             for b, tile in enumerate(tiles):
-                tokens = {
-                    layer: self._core(m[b], tile, layer)
-                    for layer, m in zip(self.layers, maps, strict=True)
-                }
+                tokens = {}
+                for layer, of_batch in zip(self.layers, maps, strict=True):
+                    map_yxd = np.moveaxis(of_batch[b], 0, 2)
+                    if alignment is not None:
+                        alignment.add(tile, layer, map_yxd)
+                    tokens[layer] = self._core(map_yxd, tile, layer)
                 yield tile, tokens
         _tell(on_progress, stage, len(indices), len(indices), started)
 
@@ -214,16 +163,19 @@ class TokenSource:
         seen = self.seen
         return read_scaled(seen.image, seen.normaliser, seen.plan.scale, (y0, x0, y1, x1))
 
-    def _core(self, map_dyx: Array, tile: PatchTile, layer: int) -> Array:
+    def _core(self, map_yxd: Array, tile: PatchTile, layer: int) -> Array:
         k = self.cells_a_patch(layer)
         top, left = tile.read_yxyx[:2]
         y0, x0, y1, x1 = tile.core_yxyx
-        core = map_dyx[:, (y0 - top) * k : (y1 - top) * k, (x0 - left) * k : (x1 - left) * k]
-        return np.ascontiguousarray(np.moveaxis(core, 0, 2))
+        core = map_yxd[(y0 - top) * k : (y1 - top) * k, (x0 - left) * k : (x1 - left) * k]
+        return np.ascontiguousarray(core)
 
 
 def choose_layers(backbone: Backbone, layers: Sequence[int]) -> tuple[int, ...]:
     """Return layers counted from 0, ascending, each once.
+
+    None asked for means the one at three quarters of the depth: tokens of the last blocks
+    depend most on all else that a tile shows, so tiles agree less there.
 
     Raises
     ------
@@ -232,13 +184,13 @@ def choose_layers(backbone: Backbone, layers: Sequence[int]) -> tuple[int, ...]:
     """
     n = backbone.n_layers
     wrong = [layer for layer in layers if not -n <= layer < n]
-    if wrong or not layers:
+    if wrong:
         raise SettingsError(
             expected=f"layers from 0 to {n - 1}, or from -{n} to -1, counted from the last",
-            got=f"{wrong[0]}" if wrong else "none",
+            got=f"{wrong[0]}",
             remedy="Layer -1 is the last one.",
         )
-    return tuple(sorted({layer % n for layer in layers}))
+    return tuple(sorted({layer % n for layer in layers})) or (round(DEFAULT_DEPTH * n) - 1,)
 
 
 def _tell(
