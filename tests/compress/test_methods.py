@@ -27,6 +27,11 @@ def test_every_method_can_be_loaded_and_says_what_it_gains(method):
     assert settings is None or dataclasses.is_dataclass(settings)
 
 
+def test_the_list_is_in_the_order_of_the_stages():
+    stages = [method.stage for method in METHODS]
+    assert stages == sorted(stages)
+
+
 def test_methods_are_sorted_by_stage_whatever_the_order_of_their_names():
     assert [m.name for m in find_methods(["bf16", "merge"])] == ["merge", "bf16"]
 

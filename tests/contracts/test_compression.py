@@ -271,3 +271,28 @@ def test_methods_that_need_images_say_so():
     with pytest.warns(CompressionWarning, match="needs images"):
         result = compress("small", ["svd", "sparsify"], config=FAST, overwrite=True)
     assert [s["method"] for s in result.record["steps"]] == ["sparsify"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "head-prune",
+        "mlp-prune",
+        "block-prune",
+        "channel-prune",
+        "token-merge",
+        "window",
+        "svd",
+        "share",
+        "fuse",
+        "sparsify",
+    ],
+)
+def test_lora_learns_on_what_was_compressed_and_is_put_on_merged(name, made, images, home):
+    result = result_of(name, made, images)
+    adapter = f"on-{name}"
+    write_adapter(home / "adapters" / adapter, result.name, blocks=(1, 2))
+    with_adapter = Predictor.load(SegmentConfig(model=result.name, adapter=adapter, threads=1))
+    merged = compress(result.name, ["merge"], config=FAST, adapter=adapter)
+    assert distance(with_adapter.model, load_model(result.name)[0]) > 1e-3
+    assert distance(load_model(merged.name)[0], with_adapter.model) < 2e-2

@@ -254,7 +254,7 @@ class CompressConfig:
     seed: int = 0
     """Seed of crops and of everything else that is drawn."""
 
-    images: int = 32
+    images: int = 64
     """Images read at most, evenly spread over those given."""
 
     tiles: int = 24
@@ -282,5 +282,5 @@ class CompressConfig:
     int8_onnx: Int8Settings = Int8Settings()
 
     def __post_init__(self) -> None:
-        require(self.images >= 1, "at least 1 image", self.images, "Use 32.")
+        require(self.images >= 1, "at least 1 image", self.images, "Use 64.")
         require(self.tiles >= 1, "at least 1 tile", self.tiles, "Use 24.")

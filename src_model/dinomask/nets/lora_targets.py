@@ -46,8 +46,10 @@ def layer_ranks(
     of_block = {block_paths[block]: rank for block, rank in settings.ranks().items()}
     n_parts = max(len(settings.parts), 1)
     ranks = {}
+    known = set(names)
     for name in names:
-        if pattern.fullmatch(name):
+        # of a split layer its two parts are adapted, not what holds them
+        if pattern.fullmatch(name) and f"{name}.down" not in known:
             rank = next(r for path, r in of_block.items() if name.startswith(f"{path}."))
             ranks[name] = rank * n_parts if name.endswith(FUSED) else rank
     return ranks
