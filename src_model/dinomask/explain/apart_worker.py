@@ -22,6 +22,7 @@ from dinomask.errors import ExplainError
 from dinomask.explain.apart import INPUT_FILE, OUTPUT_FILE, REFUSED_FILE, SETTINGS_FILE
 from dinomask.explain.components import fit_components
 from dinomask.explain.knn import nearest
+from dinomask.explain.probe_folds import cross_validate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -112,6 +113,7 @@ TASKS: dict[str, Callable[[Mapping[str, Array], Mapping[str, Any], Tell], Result
     "tsne": fit_tsne,
     "kmeans": fit_kmeans,
     "hdbscan": fit_hdbscan,
+    "probe": cross_validate,
 }
 
 
