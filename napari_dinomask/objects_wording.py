@@ -20,6 +20,11 @@ WRITING = "The correction before is still being written."
 NOTHING_CHOSEN = "Choose cells first: drag a lasso on the map, or click cells in the image."
 CANCELLED = "Cancelled; nothing was changed."
 
+NO_IMAGE_YET = "Open an image first."
+COLOUR_BEGIN = (
+    "Colour the image by what the model sees: places it takes for the same look the same."
+)
+
 _SPACE = "\u00a0"
 _STAGES = {
     "wait": "Waiting for another run",
@@ -32,6 +37,8 @@ _STAGES = {
     "kmeans": "Finding groups",
     "hdbscan": "Finding groups",
     "probe": "Trying the probes",
+    "size": "Estimating the object size",
+    "pca": "Looking at the image",
 }
 
 
@@ -39,7 +46,7 @@ def say_stage(progress: Progress) -> str:
     """Say where the work stands, e.g. ``Looking at the cells · 3 of 12 · 8 s left``."""
     parts = [_STAGES.get(progress.stage, progress.stage)]
     if progress.total:
-        is_counted = progress.stage == "features"
+        is_counted = progress.stage in ("features", "pca")
         share = 100 * progress.done / progress.total
         count = f"{progress.done:,} of {progress.total:,} tiles" if is_counted else f"{share:.0f} %"
         parts.append(count)
@@ -59,6 +66,12 @@ def say_mapped(n: int, notes: Sequence[str], n_others: int) -> str:
     if n_others:
         parts.append(f"{say_cells(n_others)} were drawn or redrawn since; map again to see them.")
     return escape(" ".join(parts))
+
+
+def say_coloured(n_tokens: int, layer: int, is_alone: bool) -> str:
+    """Say what was coloured."""
+    what = f"{n_tokens:,} tokens of layer {layer}"
+    return f"{what}." if is_alone else f"{what}, before and after the adapter in the same colours."
 
 
 def say_chosen(n_chosen: int, n: int) -> str:

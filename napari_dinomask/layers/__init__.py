@@ -42,12 +42,19 @@ from napari_dinomask.layers.results import (
     saved_layers,
     saved_path,
 )
+from napari_dinomask.layers.token_colours import (
+    BEFORE_SUFFIX,
+    FEATURES_SUFFIX,
+    TokenColourLayer,
+)
 
 __all__ = [
+    "BEFORE_SUFFIX",
     "CELL_LAYER",
     "CHOSEN_SUFFIX",
     "COLOURS_SUFFIX",
     "EDIT_SUFFIX",
+    "FEATURES_SUFFIX",
     "PEN_COLOUR",
     "PEN_SUFFIX",
     "PREVIEW_SUFFIX",
@@ -65,6 +72,7 @@ __all__ = [
     "PreviewLayer",
     "RegionLayer",
     "Stroke",
+    "TokenColourLayer",
     "add_empty",
     "add_result",
     "add_saved",

@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QFrame, QScrollArea, QTabWidget, QVBoxLayout, QWidget
 from dinomask.errors import DinomaskError
 from napari_dinomask.widgets.attention_tab import AttentionTab
 from napari_dinomask.widgets.explain_target import ExplainTarget
+from napari_dinomask.widgets.features_tab import FeaturesTab
 from napari_dinomask.widgets.labels_combo import LabelsCombo
 from napari_dinomask.widgets.layer_combo import LayerCombo
 from napari_dinomask.widgets.look import caption, hint, tell
@@ -32,8 +33,8 @@ def tab_types() -> tuple[type[ExplainTab], ...]:
     except ModuleNotFoundError as error:
         if error.name != "pyqtgraph":
             raise
-        return (AttentionTab,)
-    return AttentionTab, ObjectsTab
+        return AttentionTab, FeaturesTab
+    return AttentionTab, FeaturesTab, ObjectsTab
 
 
 class ExplainPanel(QWidget):

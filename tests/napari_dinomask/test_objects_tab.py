@@ -45,14 +45,14 @@ def reviews_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def panel(viewer: Viewer) -> Iterator[ExplainPanel]:
     _, panel = viewer.window.add_plugin_dock_widget("napari-dinomask", "Explain")
-    panel.tabs.setCurrentIndex(1)
+    panel.tabs.setCurrentIndex(2)
     yield panel
     panel._leave()
 
 
 @pytest.fixture
 def tab(panel: ExplainPanel) -> ObjectsTab:
-    tab = panel.pages[1]
+    tab = panel.pages[2]
     tab.form.method.setCurrentIndex(tab.form.method.findData("pca"))
     return tab
 
