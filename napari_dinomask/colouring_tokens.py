@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
+from dinomask.nets.catalogue import find_model
 from dinomask.run.progress import Progress
 from napari_dinomask.exploring import using_network
 from napari_dinomask.network import network
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
 
     from dinomask.config import SegmentConfig
     from dinomask.explain.pca import TokenColours
+    from dinomask.explain.seen import SeenImage
     from dinomask.image.source import Image
+    from dinomask.instances import Array
     from dinomask.run.predictor import Predictor
     from dinomask.run.progress import OnProgress
 
@@ -28,11 +31,14 @@ class Coloured:
     image : what was coloured
     after : by the model with its adapter, if it has one
     before : by the checkpoint alone, whose components both have; None without an adapter
+    sentence : how the adapter moved the features, or whether the image is like those of the
+        training; empty if that can't be told
     """
 
     image: Image
     after: TokenColours
     before: TokenColours | None = None
+    sentence: str = ""
 
     @property
     def titled(self) -> dict[str, TokenColours]:
@@ -82,12 +88,54 @@ class ColourWish:
             predictor = network.load(first)
             diameter_px = self.diameter_px or _diameter_px(image, predictor, on_progress)
             found = _colour(image, first, diameter_px, self.layer, predictor, None, on_progress)
+            seen = _Seen(image, first, diameter_px, predictor)
             if not self.compare:
-                return Coloured(image, found)
+                return Coloured(image, found, sentence=seen.compare_with_training())
+            before_nd = seen.tokens()
             on_progress(Progress("load", 0, 0, 0.0))
             predictor = network.load(self.config)
             args = (image, self.config, diameter_px, self.layer, predictor)
-            return Coloured(image, _colour(*args, found, on_progress), found)
+            after = _colour(*args, found, on_progress)
+            taught = _Seen(image, self.config, diameter_px, predictor)
+            return Coloured(image, after, found, _say_moved(before_nd, taught.tokens()))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Seen:
+    """An image at the size of its objects, and a model that looks at some places of it."""
+
+    image: Image
+    config: SegmentConfig
+    diameter_px: float
+    predictor: Predictor
+
+    def _look(self) -> SeenImage:
+        from dinomask.explain.seen import SeenImage
+
+        sized = dataclasses.replace(self.config, diameter_px=self.diameter_px)
+        return SeenImage.of(self.image, sized, self.predictor)
+
+    def tokens(self) -> Array:
+        """Return tokens of the last layer at the same places whatever the model."""
+        from dinomask.explain.layer_tokens import sample_tokens
+
+        return next(iter(sample_tokens(self._look(), last_only=True).layers.values()))
+
+    def compare_with_training(self) -> str:
+        """Say whether the model was trained on such images; empty where that isn't known."""
+        from dinomask.explain.reference import read_reference, typicality
+
+        if self.predictor.adapter is not None:
+            return ""
+        manifest = self.predictor.manifest
+        found = read_reference(find_model(self.config.model), manifest.weights_sha256)
+        return "" if found is None else typicality(found, self._look()).sentence
+
+
+def _say_moved(before_nd: Array, after_nd: Array) -> str:
+    from dinomask.explain.shift import shift_by_change
+
+    return shift_by_change(before_nd, after_nd).sentence
 
 
 def _colour(

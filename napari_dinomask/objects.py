@@ -102,6 +102,19 @@ class Objects:
         points = np.asarray(self.map.positions[rows.to_numpy()], np.float64)
         return Cloud(rows.index.to_numpy(np.int64), points)
 
+    @property
+    def mapped(self) -> ObjectFeatures:
+        """The features of the cells of the cloud, in its order."""
+        present = self.present
+        return present.take(present.rows_of(self.cloud().keys))
+
+    @property
+    def method(self) -> str:
+        """By which the cells lie where they lie."""
+        if self.map is None or self.map.axes is not None:
+            return "pca"
+        return self.map.config.method
+
     def colouring(self, name: str) -> Colouring:
         """Return colours of the cells of the cloud by a column."""
         keys = self.cloud().keys
@@ -190,6 +203,7 @@ class Objects:
 def axis_titles(found: ObjectMap) -> tuple[str, str]:
     """Return what lies along x and y of a map."""
     if found.axes is not None:
+        # too few cells for anything else
         return "PC 1", "PC 2"
     word = {"umap": "UMAP", "tsne": "t-SNE"}[found.config.method]
     return f"{word} 1", f"{word} 2"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QPushButton, QRadioButton, QWidget
@@ -177,7 +178,8 @@ class FeaturesTab(ExplainTab):
             self._layers[name] = layer
         shares = [float(s) for s in coloured.after.components.shares]
         n_tokens = int(coloured.after.rgb_yxc.shape[0] * coloured.after.rgb_yxc.shape[1])
-        self.say("result", say_coloured(n_tokens, coloured.after.layer, coloured.before is None))
+        said = say_coloured(n_tokens, coloured.after.layer, coloured.before is None)
+        self.say("result", f"{said}<br>{escape(coloured.sentence)}" if coloured.sentence else said)
         tell(self.meaning, say_meaning(shares))
         self.see_after.setChecked(True)
         self._swap(True)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtWidgets import QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from dinomask.errors import DinomaskError
 from napari_dinomask.bulk import accept_all, classify_all, remove_all
@@ -20,17 +20,10 @@ from napari_dinomask.objects_wording import (
     say_mapped,
 )
 from napari_dinomask.review_wording import say_earlier
-from napari_dinomask.selection import Selection
 from napari_dinomask.widgets.cell_links import CellLinks
-from napari_dinomask.widgets.chosen_box import ChosenBox
 from napari_dinomask.widgets.corrector import Corrector
-from napari_dinomask.widgets.errand_bar import ErrandBar
-from napari_dinomask.widgets.explain_tab import ExplainTab
-from napari_dinomask.widgets.groups_box import GroupsBox
-from napari_dinomask.widgets.look import PLAIN_BUTTON
-from napari_dinomask.widgets.map_form import MapForm
-from napari_dinomask.widgets.points_box import PointsBox
-from napari_dinomask.widgets.ranking_box import RankingBox
+from napari_dinomask.widgets.objects_form import ObjectsForm
+from napari_dinomask.widgets.save_picture import OBJECT_FILES, ask_path, write_objects
 from napari_dinomask.wording import say_error
 
 if TYPE_CHECKING:
@@ -41,51 +34,18 @@ if TYPE_CHECKING:
     from napari_dinomask.selection import Keys
     from napari_dinomask.widgets.explain_target import ExplainTarget
 
-_MARGINS_PX = (6, 6, 12, 6)
-"""Wider at the right, where the scroll bar is."""
 
-
-class ObjectsTab(ExplainTab):
+class ObjectsTab(ObjectsForm):
     """Maps the cells of the labels, and does things to those that are chosen on the map."""
-
-    title = "Objects"
 
     def __init__(self) -> None:
         super().__init__()
-        self.selection = Selection()
         self.objects: Objects | None = None
         self.corrector: Corrector | None = None
         self.links: CellLinks | None = None
         self._is_in_front = False
-        self.form = MapForm()
-        self.errands = ErrandBar()
-        self.points = PointsBox(self.selection)
-        self.chosen = ChosenBox()
-        self.ranking = RankingBox()
-        self.groups = GroupsBox()
-        self.go_on = QPushButton("Go on with the earlier labels")
-        self.anew = QPushButton("Begin anew")
-        self.choices, self.body = QWidget(), QWidget()
-        self.column.setContentsMargins(*_MARGINS_PX)
-        self._arrange()
         self._connect()
         self._show()
-
-    def _arrange(self) -> None:
-        row = QHBoxLayout(self.choices)
-        row.setContentsMargins(0, 0, 0, 0)
-        for button in (self.go_on, self.anew):
-            button.setStyleSheet(PLAIN_BUTTON)
-            row.addWidget(button)
-        inner = QVBoxLayout(self.body)
-        inner.setContentsMargins(0, 0, 0, 0)
-        inner.setSpacing(6)
-        for widget in (self.points, self.chosen, self.ranking, self.groups):
-            inner.addWidget(widget)
-        for widget in (self.form, self.errands, self.note, self.choices, self.body):
-            self.column.addWidget(widget)
-        self.column.addStretch(1)
-        self.choices.hide()
 
     def _connect(self) -> None:
         self.form.wanted.connect(self.map_cells)
@@ -98,6 +58,7 @@ class ObjectsTab(ExplainTab):
         self.ranking.pointed.connect(self._on_listed)
         self.ranking.chose.connect(self.selection.choose)
         self.groups.wanted.connect(self.find_groups)
+        self.save.clicked.connect(self._save)
         self.go_on.clicked.connect(functools.partial(self._answer, "go on"))
         self.anew.clicked.connect(functools.partial(self._answer, "anew"))
         box = self.chosen
@@ -183,6 +144,15 @@ class ObjectsTab(ExplainTab):
             return
         self.ranking.show_ranking(table)
         self.points.show_columns(ALIKE)
+
+    def _save(self) -> None:
+        objects, target = self.objects, self.target
+        if objects is None or target is None:
+            return
+        path = ask_path(self, "Save the cells", f"{target.image.name}_cells.csv", OBJECT_FILES)
+        if path is not None:
+            work = functools.partial(write_objects, objects, self.points.column, path)
+            self.errands.run(work, lambda path: self.say("result", f"Saved {escape(path.name)}."))
 
     def _on_looked(self, found: CellsOnPlane, objects: Objects) -> None:
         """Show the first map; the one that was asked for may take longer."""

@@ -100,6 +100,7 @@ def test_before_and_after_an_adapter_have_the_same_basis(
     assert tab.coloured is not None, tab.note.text()
     assert tab.coloured.before is not None
     assert tab.coloured.after.components is tab.coloured.before.components
+    assert "tokens moved by" in tab.note.text()
     before, after = (viewer.layers["nuclei" + s] for s in (BEFORE_SUFFIX, FEATURES_SUFFIX))
     assert before.data.shape == after.data.shape
     assert not np.array_equal(before.data, after.data)

@@ -1,0 +1,271 @@
+"""Make the pictures of docs/explain.md: the real program, driven by real clicks.
+
+    .venv/bin/python docs/make_explain_screenshots.py [--only objects] [--minutes 2] [--out FOLDER]
+
+Everything is kept in a temporary folder, so neither the shelf nor the reviews of whoever runs it
+are touched. Prints what each step did, how long the window was blocked in each, and whether
+undoing gives the labels back.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from make_screenshots import IMAGES, save, start_on_virtual_screen, wait
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import numpy.typing as npt
+
+    Point = tuple[float, float]
+
+SAMPLES = Path(__file__).parent.parent / "napari_dinomask" / "sample_data"
+WINDOW_PX = (1500, 980)
+ADAPTER = "tissue"
+
+
+def main() -> None:
+    """Make the pictures of each tab."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", choices=tuple(TOURS), nargs="+", default=tuple(TOURS))
+    parser.add_argument("--minutes", type=float, default=2.0, help="of teaching")
+    parser.add_argument("--out", type=Path, default=IMAGES)
+    args = parser.parse_args()
+    if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        start_on_virtual_screen()
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("MODELS", "JOBS", "REVIEWS"):
+            os.environ[f"DINOMASK_{name}"] = str(Path(folder) / name.lower())
+        os.environ["NAPARI_CONFIG"] = str(Path(folder) / "settings.yaml")
+        for name in args.only:
+            TOURS[name](args)
+
+
+class Window:
+    """A user at a window with the Explain panel.
+
+    Parameters
+    ----------
+    sample : napari's name of a sample of the plugin
+    out : folder of the pictures
+    """
+
+    def __init__(self, sample: str, out: Path) -> None:
+        import napari
+        from qtpy.QtCore import QTimer
+
+        self.out = out
+        self.viewer = napari.Viewer()
+        self.viewer.window._qt_window.resize(*WINDOW_PX)
+        self.viewer.open_sample("napari-dinomask", sample)
+        image = self.viewer.layers[0]
+        if not image.rgb:
+            image.contrast_limits = (image.data.min(), 0.8 * image.data.max())
+        self.panel = self._dock("Explain")
+        self.gaps: dict[str, list[float]] = {}
+        self.step = "begin"
+        self._last = time.perf_counter()
+        self._timer = QTimer()
+        self._timer.timeout.connect(self._tick)
+        self._timer.start(5)
+
+    def segment(self) -> Any:
+        """Segment the image by the Segment panel; return the labels."""
+        panel = self._dock("Segment", tabify=True)
+        self.enter("segment")
+        self.press(panel.run_box.start)
+        wait(lambda: panel.job is None)
+        self.viewer.window.remove_dock_widget(panel)
+        return self.viewer.layers[-1]
+
+    def show_tab(self, title: str) -> Any:
+        """Bring a tab of the panel to the front."""
+        tab = next(page for page in self.panel.pages if page.title == title)
+        self.panel.tabs.setCurrentIndex(self.panel.pages.index(tab))
+        return tab
+
+    def press(self, button: Any) -> None:
+        """Click a button."""
+        from qtpy.QtCore import Qt
+        from qtpy.QtTest import QTest
+
+        button.window().activateWindow()
+        if not button.isEnabled():
+            sys.exit(f"{button.text()} can't be pressed")
+        QTest.mouseClick(button, Qt.MouseButton.LeftButton, pos=button.rect().center())
+        QTest.qWait(50)
+
+    def wait_for(self, tab: Any) -> None:
+        """Wait until a tab has shown what was asked for, and print what it says."""
+        wait(lambda: not tab.is_busy)
+        print(f"{self.step}: {tab.note.text()}")
+
+    def drag_on(self, plot: Any, corners_xy: Sequence[Point]) -> None:
+        """Draw a lasso on a plot, through corners in its own coordinates."""
+        from qtpy.QtCore import QEvent, QPointF, Qt
+        from qtpy.QtGui import QMouseEvent
+        from qtpy.QtTest import QTest
+        from qtpy.QtWidgets import QApplication
+
+        viewport, left = plot.viewport(), Qt.MouseButton.LeftButton
+        none = Qt.KeyboardModifier.NoModifier
+        places = [plot.mapFromScene(plot.view.mapViewToScene(QPointF(*c))) for c in corners_xy]
+        QTest.mousePress(viewport, left, none, places[0])
+        for start, end in itertools.pairwise(places):
+            for share in (0.5, 1.0):
+                at = QPointF(start + (end - start) * share)
+                there = QPointF(viewport.mapToGlobal(at.toPoint()))
+                kind, nothing = QEvent.Type.MouseMove, Qt.MouseButton.NoButton
+                event = QMouseEvent(kind, at, there, nothing, left, none)
+                QApplication.sendEvent(viewport, event)
+                QTest.qWait(15)
+        QTest.mouseRelease(viewport, left, none, places[-1])
+        QTest.qWait(100)
+
+    def enter(self, step: str) -> None:
+        """Begin another step, whose gaps are counted for themselves."""
+        self.step = step
+        self._last = time.perf_counter()
+
+    def picture(self, name: str) -> None:
+        """Save what the window shows."""
+        from qtpy.QtTest import QTest
+
+        step, self.step = self.step, "pictures"
+        QTest.qWait(800)
+        save(self.viewer.screenshot(canvas_only=False, flash=False), self.out / f"{name}.png")
+        self.enter(step)
+
+    def close(self) -> None:
+        """Say how long the window was blocked, and close it."""
+        for step, gaps in self.gaps.items():
+            late = sum(gap > 0.1 for gap in gaps)
+            longest_ms = 1000 * max(gaps)
+            print(f"{step}: longest gap {longest_ms:.0f} ms, {late} of {len(gaps)} > 100 ms")
+        self._timer.stop()
+        self.viewer.close()
+
+    def _dock(self, name: str, **how: bool) -> Any:
+        _, panel = self.viewer.window.add_plugin_dock_widget("napari-dinomask", name, **how)
+        wait(panel.isVisible)
+        return panel
+
+    def _tick(self) -> None:
+        now = time.perf_counter()
+        self.gaps.setdefault(self.step, []).append(now - self._last)
+        self._last = now
+
+
+def tour_objects(args: argparse.Namespace) -> None:
+    """Map nuclei, lasso a group of them, delete it, take that back."""
+    window = Window("nuclei", args.out)
+    labels = window.segment()
+    before = np.array(labels.data)
+    tab = window.show_tab("Objects")
+    window.enter("features")
+    window.press(tab.form.start)
+    wait(lambda: tab.objects is not None)
+    window.enter("UMAP")
+    window.wait_for(tab)
+    window.enter("groups")
+    tab.groups.n_clusters.setValue(4)
+    window.press(tab.groups.start)
+    window.wait_for(tab)
+    window.enter("lasso")
+    window.drag_on(tab.points.plot, _around(_smallest_group(tab)))
+    n_chosen = len(tab.selection)
+    print(f"lasso: {tab.points.chosen.text()}")
+    window.picture("explain_lasso")
+    window.enter("delete and undo")
+    window.press(tab.chosen.remove_button)
+    window.wait_for(tab)
+    n_left = len(np.unique(labels.data)) - 1
+    window.press(tab.chosen.undo_button)
+    window.wait_for(tab)
+    same = bool(np.array_equal(labels.data, before))
+    print(f"{n_chosen} deleted, {n_left} left; undone, labels as before: {same}")
+    window.enter("cells like one")
+    window.press(tab.points.none)
+    key = int(tab.points.plot.cloud.keys[len(before) % len(tab.points.plot.cloud)])
+    tab.selection.choose([key])
+    window.press(tab.chosen.alike_button)
+    tab.points.in_image.setChecked(True)
+    _scroll(tab, tab.ranking)
+    window.picture("explain_alike")
+    window.close()
+
+
+def tour_features(args: argparse.Namespace) -> None:
+    """Teach tissue for some minutes, and colour by features before and after."""
+    _teach(args.minutes)
+    window = Window("histology", args.out)
+    window.panel.model_combo.refresh()
+    window.panel.model_combo.setCurrentText(f"tiny + {ADAPTER}")
+    tab = window.show_tab("Features")
+    window.enter("colours")
+    window.press(tab.start)
+    window.wait_for(tab)
+    window.press(tab.see_before)
+    window.picture("explain_features_before")
+    window.press(tab.see_after)
+    window.picture("explain_features_after")
+    window.close()
+
+
+def _teach(minutes: float) -> None:
+    """Make an adapter that moves the features, on the sample that is shown."""
+    with tempfile.TemporaryDirectory() as folder:
+        for kind, name in (("images", "histology.tif"), ("labels", "histology_labels.tif")):
+            home = Path(folder) / kind
+            home.mkdir()
+            (home / "histology.tif").write_bytes((SAMPLES / name).read_bytes())
+        command = [sys.executable, "-m", "dinomask", "finetune", folder, "--adapter", ADAPTER]
+        command += ["--mode", "lora", "--minutes", str(minutes)]
+        subprocess.run(command, check=False)
+
+
+def _smallest_group(tab: Any) -> npt.NDArray[Any]:
+    cloud, colouring = tab.points.plot.cloud, tab.points.colouring
+    return cloud.points_xy[colouring.rows_of(colouring.categories[-1].code)]
+
+
+def _around(points_xy: npt.NDArray[Any]) -> list[Point]:
+    """Return corners of a lasso a little outside of most of some points."""
+    from scipy.spatial import ConvexHull
+
+    middle = np.median(points_xy, axis=0)
+    distance = np.hypot(*(points_xy - middle).T)
+    near = points_xy[distance <= np.percentile(distance, 90)]
+    hull = near[ConvexHull(near).vertices]
+    return [tuple(p) for p in middle + 1.12 * (hull - middle)]
+
+
+def _scroll(tab: Any, widget: Any) -> None:
+    """Scroll a tab so that a part of it can be seen."""
+    area = tab.parent().parent()
+    area.ensureWidgetVisible(widget)
+
+
+TOURS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "objects": tour_objects,
+    "features": tour_features,
+}
+
+
+if __name__ == "__main__":
+    main()
