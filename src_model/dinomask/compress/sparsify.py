@@ -14,15 +14,13 @@ from torch import Tensor, nn
 
 from dinomask.compress.factorise import linear_paths
 from dinomask.compress.prune import with_shape
+from dinomask.nets.sparse24 import fits, has_sparse_cores
 
 if TYPE_CHECKING:
     from dinomask.compress.subject import Subject
     from dinomask.compress.work import Work
     from dinomask.config import SparsifySettings
     from dinomask.nets.centermask import CenterMask
-
-AMPERE = (8, 0)
-"""Compute capability from which CUDA uses 2:4."""
 
 SMALLEST = 4096
 """Matrices and kernels with fewer weights stay whole: they are small and matter most."""
@@ -102,7 +100,7 @@ def sparse_24_paths(model: CenterMask) -> list[str]:
     return [
         path
         for path in linear_paths(model)
-        if all(side % 64 == 0 for side in model.get_submodule(path).get_parameter("weight").shape)
+        if fits(model.get_submodule(path).get_parameter("weight"))
     ]
 
 
@@ -111,11 +109,6 @@ def reason_against_24(model: CenterMask) -> str | None:
     if not sparse_24_paths(model):
         return f"{model.config.backbone} has no linear layers with sides that are multiples of 64"
     return None
-
-
-def has_sparse_cores() -> bool:
-    """Tell whether this machine's GPU computes 2:4 faster."""
-    return torch.cuda.is_available() and torch.cuda.get_device_capability() >= AMPERE
 
 
 SPARSIFY = Sparsify()

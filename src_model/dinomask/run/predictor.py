@@ -14,8 +14,10 @@ from dinomask.instances import Instances
 from dinomask.nets.adapters import find_adapter, put_on
 from dinomask.nets.backends import RunOn, choose_device, default_threads, load_network
 from dinomask.nets.backends.torch_eager import placed
+from dinomask.nets.centermask import CenterMask
 from dinomask.nets.duplicates import drop_duplicates
 from dinomask.nets.network import find_instances
+from dinomask.nets.sparse24 import use_sparse_cores
 from dinomask.nets.zoo import Manifest, require_torch
 from dinomask.run.fusion import fuse
 from dinomask.run.views import plan_views
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from dinomask.config import DetectConfig, SegmentConfig
     from dinomask.nets.adapter_manifest import AdapterManifest
     from dinomask.nets.catalogue import Precision
-    from dinomask.nets.centermask import CenterMask
     from dinomask.nets.network import Detections, Network
 
 __all__ = ["VIEW_FLOOR", "Predictor", "choose_device", "default_threads", "to_instances"]
@@ -75,6 +76,8 @@ class Predictor:
         if folder is not None:
             model, adapter = put_on(require_torch(network, manifest), manifest, folder)
             network = placed(model, running.device)
+        elif isinstance(network, CenterMask):
+            use_sparse_cores(network, running.dtype)
         return Predictor(network, manifest, running.device, running.dtype, adapter)
 
     @staticmethod
