@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dinomask.config import SegmentConfig
+    from dinomask.explain.collect import ImageObjects
     from dinomask.explain.objects import ObjectFeatures
     from dinomask.explain.pca import TokenColours
     from dinomask.image.source import Image
@@ -197,8 +198,7 @@ def collect(
     SettingsError
         If there is no image, or another number of labels.
     """
-    from dinomask.explain.collect import ImageObjects, collect_features
-    from dinomask.terminal import ProgressBar
+    from dinomask.explain.collect import ImageObjects
 
     if not images:
         raise SettingsError(
@@ -212,5 +212,15 @@ def collect(
         )
     opened = [open_plane(image, config, axes, plane) for image in images]
     items = [ImageObjects(one, labels[i] if labels else None) for i, one in enumerate(opened)]
+    return collect_images(items, config, layers)
+
+
+def collect_images(
+    images: Sequence[ImageObjects], config: SegmentConfig, layers: Sequence[int]
+) -> ObjectFeatures:
+    """Compute the features of the objects of images, with a progress bar."""
+    from dinomask.explain.collect import collect_features
+    from dinomask.terminal import ProgressBar
+
     with ProgressBar(err_console) as bar:
-        return collect_features(items, config, layers=layers, on_progress=bar)
+        return collect_features(images, config, layers=layers, on_progress=bar)

@@ -245,6 +245,17 @@ def trials_table(rows: Sequence[dict[str, Any]]) -> Table:
     return table
 
 
+def figures_table(rows: Sequence[dict[str, Any]]) -> Table:
+    """Lay out rows of the same columns, words on the left and figures on the right."""
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for key in rows[0]:
+        is_word = isinstance(rows[0][key], str)
+        table.add_column(escape(key), justify="left" if is_word else "right")
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row.values()))
+    return table
+
+
 def _cell(value: Any) -> str:
     if value is None:
         return "–"

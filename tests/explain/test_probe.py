@@ -48,7 +48,7 @@ def test_separable_classes_are_told_apart_on_the_layer_that_has_them():
     assert report.best.layer == report.probe.layer == 3
     assert report.best.balanced_accuracy > 0.98
     assert report.best.confusion.sum() == len(features)
-    by_layer = report.table().groupby("layer")["balanced_accuracy"].max()
+    by_layer = report.table().groupby("layer")["balanced accuracy"].max()
     assert by_layer[1] < 0.6
     assert "no better than chance" not in report.sentence
     assert "images it had not seen" in report.sentence

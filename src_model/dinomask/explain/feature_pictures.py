@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from dinomask.explain.pca import TokenColours
+    from dinomask.explain.probe import ProbeReport
     from dinomask.image.source import Image
     from dinomask.instances import Array
 
@@ -89,6 +91,36 @@ def draw_map(
     panel.set_yticks([])
     panel.set_aspect("equal", "datalim")
     add_caption(figure, caption)
+    return figure
+
+
+def draw_probe(report: ProbeReport) -> Figure:
+    """Draw what a probe found out: accuracy layer by layer, and who was taken for whom."""
+    from matplotlib.ticker import MaxNLocator
+
+    figure, (left, right) = new_picture(2, panel_in=5.0, aspect=0.8)
+    table = report.table()
+    for kind, rows in table.groupby("probe"):
+        left.plot(rows["layer"], rows["balanced accuracy"], "o-", label=str(kind))
+    left.axhline(report.chance, color="0.5", ls="--", label="guessing")
+    left.set_xlabel("layer")
+    left.set_ylabel("balanced accuracy")
+    left.set_ylim(0, 1.02)
+    left.xaxis.set_major_locator(MaxNLocator(integer=True))
+    left.legend(fontsize=8)
+    confusion = report.best.confusion
+    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    right.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    names = range(len(report.classes))
+    right.set_xticks(names, report.classes, rotation=30, ha="right", fontsize=8)
+    right.set_yticks(names, report.classes, fontsize=8)
+    right.set_xlabel("given by the probe")
+    right.set_ylabel("known")
+    for y, x in np.ndindex(confusion.shape):
+        ink = "white" if shares[y, x] > 0.6 else "black"
+        right.text(x, y, str(confusion[y, x]), ha="center", va="center", color=ink, fontsize=8)
+    right.set_title(f"layer {report.best.layer}, {report.best.kind}")
+    add_caption(figure, textwrap.wrap(report.sentence, 110))
     return figure
 
 

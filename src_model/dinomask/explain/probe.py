@@ -119,7 +119,11 @@ class ProbeReport:
         )
 
     def table(self) -> pd.DataFrame:
-        """Return a row a layer and kind: layer, probe, balanced_accuracy, recall of each class."""
+        """Return `rows` as a table."""
+        return pd.DataFrame(self.rows())
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return a row a layer and kind: layer, probe, balanced accuracy, recall of each class."""
         rows: list[dict[str, Any]] = []
         for score in self.scores:
             recalls = {f"recall {c}": r for c, r in zip(self.classes, score.recalls, strict=True)}
@@ -127,11 +131,11 @@ class ProbeReport:
                 {
                     "layer": score.layer,
                     "probe": score.kind,
-                    "balanced_accuracy": score.balanced_accuracy,
+                    "balanced accuracy": score.balanced_accuracy,
                     **recalls,
                 }
             )
-        return pd.DataFrame(rows)
+        return rows
 
     def as_dict(self) -> dict[str, Any]:
         """Return what a report holds."""
@@ -145,7 +149,7 @@ class ProbeReport:
             "balanced_accuracy": self.best.balanced_accuracy,
             "standard_error": self.best.standard_error,
             "confusion": self.best.confusion.tolist(),
-            "scores": self.table().to_dict("records"),
+            "scores": self.rows(),
             "notes": list(self.notes),
         }
 
