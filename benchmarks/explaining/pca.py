@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import tifffile
 import zarr
-from explaining.cost import costs
 
 from dinomask.config import SegmentConfig
 from dinomask.explain.pca import colour_tokens
 from dinomask.explain.rasters import write_raster
 from dinomask.image import open_image
 from dinomask.run.predictor import Predictor
+from explaining.cost import costs
 
 SIDES_PX = (1024, 8192)
 SAMPLE = Path(__file__).resolve().parents[2] / "sample_data" / "nuclei.tif"

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from explaining.cost import costs
 
 from dinomask.config import MapConfig
 from dinomask.explain.embedding import fit_map
 from dinomask.explain.objects import ObjectFeatures
+from explaining.cost import costs
 
 SIZES = (2_000, 20_000)
 WIDTH = 192
