@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dinomask.explain.attention import TileAttention
     from dinomask.explain.heads import TileHeads
     from dinomask.explain.missed import Reason
+    from dinomask.explain.proposed import Proposals
     from dinomask.explain.seen import SeenImage
     from dinomask.image.source import Image
     from dinomask.run.predictor import Predictor
@@ -158,12 +159,15 @@ class Network:
     ) -> Reason:
         """Say why there is an object at a place of a tile, or none; see `why_missed`."""
         from dinomask.explain.missed import why_missed
+        from dinomask.explain.proposed import proposals_of
 
         with self.turn:
-            return why_missed(inside.heads, point, config)
+            if inside.proposals is None:
+                inside.proposals = proposals_of(inside.heads, config)
+            return why_missed(inside.heads, point, config, inside.proposals)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class TileInside:
     """What the network did with one tile.
 
@@ -172,11 +176,13 @@ class TileInside:
     heads : features and the detector's answers
     attention : of all layers; None for a convolutional backbone
     why_none : why there is no attention
+    proposals : what reached the mask head; None until it is asked for
     """
 
     heads: TileHeads
     attention: TileAttention | None
     why_none: NoAttentionError | None = None
+    proposals: Proposals | None = None
 
 
 def _keep_triton_from_mesa() -> None:

@@ -14,12 +14,9 @@ import numpy as np
 import torch
 from torchvision.ops import box_iou
 
+from dinomask.explain.proposed import Proposals, proposals_of
 from dinomask.instances import Instances, paste_probability
 from dinomask.nets.detection import centerness_target
-from dinomask.nets.duplicates import drop_duplicates
-from dinomask.nets.network import ROI_CHUNK
-from dinomask.nets.proposals import propose
-from dinomask.run.blank import is_blank
 
 if TYPE_CHECKING:
     from dinomask.config import DetectConfig
@@ -63,27 +60,12 @@ class Reason:
     box_yxyx_px: Box | None = None
 
 
-@dataclasses.dataclass(frozen=True)
-class _Proposals:
-    """What reached the mask head, see `find_instances`, with nothing left out.
-
-    Attributes
-    ----------
-    boxes_yxyx_px : shape (N, 4), model pixels
-    detector, mask_iou : shape (N,)
-    found : with final scores, in model pixels
-    covers : shape (N,), whether the mask holds the place
-    """
-
-    boxes_yxyx_px: torch.Tensor
-    detector: Array
-    mask_iou: Array
-    found: Instances
-    covers: Array
-
-
-@torch.inference_mode()
-def why_missed(heads: TileHeads, point_yx_px: Point, config: DetectConfig) -> Reason:
+def why_missed(
+    heads: TileHeads,
+    point_yx_px: Point,
+    config: DetectConfig,
+    proposals: Proposals | None = None,
+) -> Reason:
     """Say why no object was found at a place of a tile, or that one was.
 
     Parameters
@@ -91,44 +73,24 @@ def why_missed(heads: TileHeads, point_yx_px: Point, config: DetectConfig) -> Re
     heads : of the tile that owns the place
     point_yx_px : in image pixels
     config : limits and thresholds of the segmentation; without test-time augmentation
+    proposals : of `proposals_of` with the same tile and settings; None computes them
     """
-    seen = heads.seen
-    threshold = seen.predictor.score_threshold(config)
-    pixels = np.asarray(seen.read(heads.tile)[0].cpu())
-    if seen.plan.config.skip_blank and is_blank(seen.plan, heads.tile, pixels):
+    threshold = heads.seen.predictor.score_threshold(config)
+    proposals = proposals or proposals_of(heads, config)
+    if proposals.is_blank:
         sentence = "This tile is too even to hold an object and was not shown to the network."
         return Reason("blank", sentence, threshold=threshold)
-    at = seen.to_model(heads.tile, point_yx_px)
-    proposals = _propose(heads, at, config, threshold)
-    kept = _kept(proposals.found, pixels.shape[1:], config, threshold)
-    covering = [i for i in np.argsort(-proposals.found.scores).tolist() if proposals.covers[i]]
+    at = heads.seen.to_model(heads.tile, point_yx_px)
+    order = np.argsort(-proposals.found.scores, kind="stable").tolist()
+    covering = [i for i in order if _holds(proposals.found, i, at)]
     for i in covering:
-        if i in kept:
+        if i in proposals.kept:
             score = float(proposals.found.scores[i])
             said = f"An object was found here, of score {score:.2f} (threshold {threshold:.2f})."
             return _about(heads, proposals, i, "found", said, threshold)
     if covering:
-        return _rejected(heads, proposals, covering[0], kept, threshold, config)
+        return _rejected(heads, proposals, covering[0], threshold, config)
     return _undetected(heads, proposals, at, config, threshold)
-
-
-def _propose(heads: TileHeads, at: Point, config: DetectConfig, threshold: float) -> _Proposals:
-    network = heads.seen.predictor.network
-    boxes, scores, classes = propose(heads.dense, config, threshold)[0]
-    with heads.seen.predictor.autocast():
-        parts = [network.draw(heads.maps, [chunk]) for chunk in boxes.split(ROI_CHUNK)]
-    rois, logits, iou = (torch.cat(part) for part in zip(*parts, strict=True))
-    quality = iou.gather(1, classes[:, None])[:, 0].clamp(0, 1)
-    masks = (logits.sigmoid() * 255).round().to(torch.uint8)
-    found = Instances(
-        np.asarray(rois.float().cpu()),
-        np.asarray((scores * quality).float().cpu()),
-        np.asarray(classes.to(torch.int32).cpu()),
-        np.asarray(masks.cpu()),
-    )
-    covers = [_holds(found, i, at) for i in range(len(found))]
-    detector, mask_iou = (np.asarray(t.float().cpu()) for t in (scores, quality))
-    return _Proposals(boxes, detector, mask_iou, found, np.array(covers, bool))
 
 
 def _holds(found: Instances, i: int, at: Point) -> bool:
@@ -137,23 +99,10 @@ def _holds(found: Instances, i: int, at: Point) -> bool:
     return bool(pixel.size and pixel.max() >= 0.5)
 
 
-def _kept(
-    found: Instances, shape_yx: tuple[int, ...], config: DetectConfig, threshold: float
-) -> set[int]:
-    """Return the instances that a segmentation keeps."""
-    order = np.argsort(-found.scores, kind="stable")
-    order = order[found.scores[order] >= threshold]
-    # the class of each carries its number through the removal of doubles
-    numbered = dataclasses.replace(found.take(order), classes=order.astype(np.int32))
-    left = drop_duplicates(numbered, (shape_yx[0], shape_yx[1]), config)
-    return set(left.classes.tolist())
-
-
 def _rejected(
     heads: TileHeads,
-    proposals: _Proposals,
+    proposals: Proposals,
     i: int,
-    kept: set[int],
     threshold: float,
     config: DetectConfig,
 ) -> Reason:
@@ -167,7 +116,7 @@ def _rejected(
             f"the threshold of {threshold:.2f}. The mask head rejected it."
         )
         return _about(heads, proposals, i, "mask_iou", sentence, threshold)
-    iou, iomin, other = _nearest(proposals.found, i, kept)
+    iou, iomin, other = _nearest(proposals.found, i, proposals.kept)
     how = (
         f"share {iou:.0%} of their union (limit {config.duplicate_iou:.0%})"
         if iou > config.duplicate_iou
@@ -182,7 +131,7 @@ def _rejected(
 
 
 def _undetected(
-    heads: TileHeads, proposals: _Proposals, at: Point, config: DetectConfig, threshold: float
+    heads: TileHeads, proposals: Proposals, at: Point, config: DetectConfig, threshold: float
 ) -> Reason:
     """Say why no mask holds the place: from the detector's answer at all locations."""
     boxes = heads.dense.boxes_yxyx_px()[0]
@@ -255,7 +204,7 @@ def _fit(boxes_yxyx_px: torch.Tensor, at: Point) -> torch.Tensor:
     return torch.where(inside, centerness_target(sides.clamp(min=1e-6)), 0.0)
 
 
-def _nearest(found: Instances, i: int, kept: set[int]) -> tuple[float, float, int]:
+def _nearest(found: Instances, i: int, kept: frozenset[int]) -> tuple[float, float, int]:
     """Return IoU, share of the smaller mask, and number of the kept mask that one overlaps most."""
     best = (0.0, 0.0, next(iter(kept)))
     own, (top, left) = paste_probability(found.masks[i], found.boxes_yxyx_px[i])
@@ -277,7 +226,7 @@ def _nearest(found: Instances, i: int, kept: set[int]) -> tuple[float, float, in
 
 def _about(
     heads: TileHeads,
-    proposals: _Proposals,
+    proposals: Proposals,
     i: int,
     cause: Cause,
     sentence: str,

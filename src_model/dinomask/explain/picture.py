@@ -175,10 +175,8 @@ def write_picture(figure: Figure, path: Path) -> None:
             got=path.name,
             remedy="Name it picture.png, or picture.svg to edit it later.",
         )
-    # no date, so that the same picture is the same file
-    metadata: dict[str, Any] = {"Date": None} if path.suffix.lower() == ".svg" else {}
     with replacing(path) as temporary:
-        figure.savefig(temporary, format=path.suffix[1:].lower(), metadata=metadata)
+        figure.savefig(temporary, format=path.suffix[1:].lower())
 
 
 def _frame(panel: Axes, title: str) -> None:

@@ -105,8 +105,8 @@ def _tiles(raster: Raster, side_px: int, tell: OnPiece) -> Iterator[Array]:
     windows = list(squares(raster.shape_cyx[1:], side_px))
     for done, (plane, window) in enumerate(itertools.product(range(n_planes), windows), 1):
         piece = raster.piece(window)
-        yield np.moveaxis(piece, 0, 2) if raster.rgb else piece[plane]
         tell(done, n_planes * len(windows))
+        yield np.moveaxis(piece, 0, 2) if raster.rgb else piece[plane]
 
 
 def _description(raster: Raster) -> tuple[dict[str, Any], dict[str, Any]]:
