@@ -41,6 +41,14 @@ def test_a_merged_adapter_predicts_as_the_adapter_on_its_checkpoint(models, tile
     assert read_manifest(made.folder).score_threshold == 0.2
 
 
+def test_an_adapter_is_merged_before_anything_but_its_own_compression(models):
+    write_tiny_adapter(models / "adapters" / "nuclei")
+    made = compress("tiny", ["fp16"], adapter="nuclei")
+    assert made.kind == "model" and read_manifest(made.folder).precision == "fp16"
+    own = compress("tiny", ["lora-int8"], adapter="nuclei")
+    assert own.kind == "adapter" and own.folder == models / "adapters" / own.name
+
+
 def test_the_manifest_tells_source_steps_and_sizes(models):
     with pytest.warns(CompressionWarning, match="merge is left out: there is no adapter"):
         made = compress("tiny", ["fp16", "merge"])

@@ -8,11 +8,10 @@ import torch
 from dinomask.compress.prune import (
     blocks_of,
     choose_kept,
-    feature_indices,
     keep_heads,
     keep_hidden,
-    without_block,
 )
+from dinomask.compress.prune_blocks import feature_indices, without_block
 from dinomask.compress.statistics import InputStats, measure_inputs, outputs_of, refit
 from dinomask.config import BlockPruneSettings, HeadPruneSettings, MlpPruneSettings, NetworkShape
 from dinomask.errors import ModelError, SettingsError

@@ -46,6 +46,7 @@ TORCH = [
             "mixing",
             "precision",
             "prune",
+            "prune_blocks",
             "share",
             "qat",
             "sparsify",

@@ -75,79 +75,83 @@ EXTRA = {"mask.refine": 16, "mask_iou.convs.0": 1}
 """Channels of other origin that a reader gets behind those of its group."""
 
 
+PYRAMID: tuple[tuple[str, Width, str, str, str], ...] = (
+    (
+        "fine",
+        "detail",
+        "pyramid.stem.to_fine.0.0 pyramid.stem.to_fine.1.out pyramid.up_to_fine"
+        " pyramid.lateral_fine.0",
+        "pyramid.stem.to_fine.0.1 pyramid.lateral_fine.1",
+        "pyramid.stem.to_fine.1.block.0 pyramid.stem.to_7.0.0 pyramid.out_fine.0",
+    ),
+    (
+        "fine inside",
+        "detail",
+        "pyramid.stem.to_fine.1.block.0",
+        "pyramid.stem.to_fine.1.block.1",
+        "pyramid.stem.to_fine.1.out",
+    ),
+    (
+        "for masks",
+        "detail",
+        "pyramid.out_fine.0",
+        "pyramid.out_fine.1",
+        "mask.convs.0 mask_iou.convs.0",
+    ),
+    (
+        "at 7",
+        "pyramid",
+        "pyramid.stem.to_7.0.0 pyramid.stem.to_7.1.out pyramid.up_to_7 pyramid.lateral_7.0",
+        "pyramid.stem.to_7.0.1 pyramid.lateral_7.1",
+        "pyramid.stem.to_7.1.block.0 pyramid.stem.to_14.0.0 pyramid.out_7.0",
+    ),
+    (
+        "at 7 inside",
+        "pyramid",
+        "pyramid.stem.to_7.1.block.0",
+        "pyramid.stem.to_7.1.block.1",
+        "pyramid.stem.to_7.1.out",
+    ),
+    (
+        "at 14",
+        "pyramid",
+        "pyramid.stem.to_14.0.0 pyramid.stem.to_14.1.out pyramid.lateral.0",
+        "pyramid.stem.to_14.0.1 pyramid.lateral.1",
+        "pyramid.stem.to_14.1.block.0 pyramid.out_14.0",
+    ),
+    (
+        "at 14 inside",
+        "pyramid",
+        "pyramid.stem.to_14.1.block.0",
+        "pyramid.stem.to_14.1.block.1",
+        "pyramid.stem.to_14.1.out",
+    ),
+    (
+        "levels",
+        "pyramid",
+        "pyramid.out_7.0 pyramid.out_14.0 pyramid.out_28.0",
+        "pyramid.out_7.1 pyramid.out_14.1 pyramid.out_28.1",
+        "detector.class_tower.0 detector.box_tower.0 pyramid.up_to_7 pyramid.up_to_fine"
+        " pyramid.out_28.0",
+    ),
+)
+"""Name, width, writers, norms and readers of the pyramid's groups; some models lack a lateral."""
+
+
 def channel_groups(model: CenterMask) -> list[Group]:
     """Return all groups of a model without heads for classes of pixels and images."""
     return [*_pyramid_groups(model), *_detector_groups(model), *_mask_groups(model)]
 
 
 def _pyramid_groups(model: CenterMask) -> list[Group]:
-    p, s = "pyramid", "pyramid.stem"
-    has_7 = ("pyramid.lateral_7",) if model.pyramid.lateral_7 is not None else ()
-    has_fine = ("pyramid.lateral_fine",) if model.pyramid.lateral_fine is not None else ()
-    towers = ("detector.class_tower.0", "detector.box_tower.0")
-    return [
-        Group(
-            "fine",
-            "detail",
-            (
-                f"{s}.to_fine.0.0",
-                f"{s}.to_fine.1.out",
-                f"{p}.up_to_fine",
-                *(f"{x}.0" for x in has_fine),
-            ),
-            (f"{s}.to_fine.0.1", *(f"{x}.1" for x in has_fine)),
-            (f"{s}.to_fine.1.block.0", f"{s}.to_7.0.0", f"{p}.out_fine.0"),
-        ),
-        Group(
-            "fine inside",
-            "detail",
-            (f"{s}.to_fine.1.block.0",),
-            (f"{s}.to_fine.1.block.1",),
-            (f"{s}.to_fine.1.out",),
-        ),
-        Group(
-            "for masks",
-            "detail",
-            (f"{p}.out_fine.0",),
-            (f"{p}.out_fine.1",),
-            ("mask.convs.0", "mask_iou.convs.0"),
-        ),
-        Group(
-            "at 7",
-            "pyramid",
-            (f"{s}.to_7.0.0", f"{s}.to_7.1.out", f"{p}.up_to_7", *(f"{x}.0" for x in has_7)),
-            (f"{s}.to_7.0.1", *(f"{x}.1" for x in has_7)),
-            (f"{s}.to_7.1.block.0", f"{s}.to_14.0.0", f"{p}.out_7.0"),
-        ),
-        Group(
-            "at 7 inside",
-            "pyramid",
-            (f"{s}.to_7.1.block.0",),
-            (f"{s}.to_7.1.block.1",),
-            (f"{s}.to_7.1.out",),
-        ),
-        Group(
-            "at 14",
-            "pyramid",
-            (f"{s}.to_14.0.0", f"{s}.to_14.1.out", f"{p}.lateral.0"),
-            (f"{s}.to_14.0.1", f"{p}.lateral.1"),
-            (f"{s}.to_14.1.block.0", f"{p}.out_14.0"),
-        ),
-        Group(
-            "at 14 inside",
-            "pyramid",
-            (f"{s}.to_14.1.block.0",),
-            (f"{s}.to_14.1.block.1",),
-            (f"{s}.to_14.1.out",),
-        ),
-        Group(
-            "levels",
-            "pyramid",
-            (f"{p}.out_7.0", f"{p}.out_14.0", f"{p}.out_28.0"),
-            (f"{p}.out_7.1", f"{p}.out_14.1", f"{p}.out_28.1"),
-            (*towers, f"{p}.up_to_7", f"{p}.up_to_fine", f"{p}.out_28.0"),
-        ),
-    ]
+    there = dict(model.named_modules())
+    groups = []
+    for name, kind, *roles in PYRAMID:
+        writers, norms, readers = (
+            tuple(path for path in role.split() if path in there) for role in roles
+        )
+        groups.append(Group(name, kind, writers, norms, readers))
+    return groups
 
 
 def _detector_groups(model: CenterMask) -> list[Group]:

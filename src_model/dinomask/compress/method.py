@@ -60,12 +60,13 @@ class Method:
     needs: Need = "nothing"
     """Whether it needs the user's images."""
 
-    changes_model: bool = True
-    """Whether it changes the network's weights or layers; those that don't (an adapter's own
-    compression, a precision) can go before the adapter is merged."""
-
     gain: str = ""
     """What it makes smaller or faster, and what it doesn't, in a line."""
+
+    @property
+    def changes_model(self) -> bool:
+        """Whether an adapter must be merged before; only its own compression needn't."""
+        return self.stage > Stage.MERGE
 
     def load(self) -> Implementation:
         """Import the implementation."""

@@ -23,7 +23,6 @@ METHODS = (
         "Set the entries of an adapter's matrices to zero that change its update least",
         Stage.ADAPTER,
         "dinomask.compress.adapters:SPARSIFY",
-        changes_model=False,
         gain="Smaller adapter files; no speed, as a merged adapter costs nothing.",
     ),
     Method(
@@ -31,7 +30,6 @@ METHODS = (
         "Store an adapter's matrices in eight bits",
         Stage.ADAPTER,
         "dinomask.compress.adapters:INT8",
-        changes_model=False,
         gain="Adapter files of a quarter; no speed, as a merged adapter costs nothing.",
     ),
     Method(
@@ -39,7 +37,6 @@ METHODS = (
         "Add the adapter's LoRA matrices to the weights (Hu et al., arXiv 2106.09685)",
         Stage.MERGE,
         "dinomask.compress.precision:MERGE",
-        changes_model=False,
         gain="One checkpoint instead of two; costs nothing when segmenting.",
     ),
     Method(
@@ -62,7 +59,7 @@ METHODS = (
         "block-prune",
         "Remove whole blocks, those without which the outputs change least",
         Stage.PRUNE,
-        "dinomask.compress.prune:BLOCKS",
+        "dinomask.compress.prune_blocks:BLOCKS",
         needs="images",
         gain="Smaller and faster; follow it by distil.",
     ),
@@ -146,7 +143,6 @@ METHODS = (
         "Compute matrix products in bfloat16",
         Stage.QUANTISE,
         "dinomask.compress.precision:BF16",
-        changes_model=False,
         gain="Faster on CUDA and on CPUs with matrix units (AMX); slower on other CPUs.",
     ),
     Method(
@@ -154,7 +150,6 @@ METHODS = (
         "Compute matrix products in half precision",
         Stage.QUANTISE,
         "dinomask.compress.precision:FP16",
-        changes_model=False,
         gain="Faster on CUDA. Files hold half precision in any case.",
     ),
     Method(

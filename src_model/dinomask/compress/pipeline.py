@@ -129,7 +129,7 @@ def _apply(
     for method in methods:
         settings = method.settings(work.config)
         if method.changes_model and subject.adapter is not None:
-            # a network can't change below an adapter
+            # a model can't change below an adapter
             subject = subject.merged()
         implementation = method.load()
         reason = _reason(method, work) or implementation.reason_against(subject, settings)
