@@ -10,6 +10,7 @@ import pytest
 import tifffile
 
 from dinomask.explain.object_files import read_features
+from tests.nets.tiny_adapter import write_tiny_adapter
 from tests.test_cli import run
 
 SMALL = ("--diameter", 26, "--tile", 224, "--halo", 56, "--threads", 1)
@@ -34,6 +35,20 @@ def test_pca(capsys, pair, tmp_path, name):
     code, text = run(capsys, "explain", "pca", pair[0], "-o", out, *SMALL)
     assert code == 2
     assert "--overwrite" in text
+
+
+def test_pca_before_and_after_an_adapter(capsys, pair, tmp_path, monkeypatch):
+    monkeypatch.setenv("DINOMASK_MODELS", str(tmp_path / "models"))
+    write_tiny_adapter(tmp_path / "models" / "adapters" / "taught")
+    arguments = (pair[0], "--adapter", "taught", "--compare", *SMALL, "--layer", -1)
+    for name in ("p.tif", "p.png"):
+        code, text = run(capsys, "explain", "pca", *arguments, "-o", tmp_path / name)
+        assert code == 0, text
+    after, before = (tifffile.imread(tmp_path / n) for n in ("p.tif", "p_before.tif"))
+    assert after.shape == before.shape == (240, 240, 3)
+    apart = np.abs(after.astype(int) - before)
+    # in one basis, a small change of the weights is a small change of the colours
+    assert 0 < apart.mean() < 20
 
 
 def test_pca_asks_for_what_can_be(capsys, pair, tmp_path):

@@ -58,6 +58,25 @@ def test_maps_lie_on_the_grid_for_any_multiple_of_14(
     assert all((m[0] - m[1]).abs().max() > 1e-3 for m in maps)
 
 
+@every_member
+@torch.no_grad()
+def test_any_layer_can_be_looked_at_on_its_own_grid(member: Member) -> None:
+    backbone = member.backbone().eval()
+    images = torch.randn(1, 3, 98, 70, generator=torch.Generator().manual_seed(1))
+    every = range(backbone.n_layers)
+    maps = backbone.layer_maps(images, every)
+    for layer, found in zip(every, maps, strict=True):
+        stride = backbone.layer_stride_px(layer)
+        assert found.shape[-2:] == (round(98 / stride), round(70 / stride))
+        assert torch.isfinite(found).all()
+    # what the pyramid gets is among them
+    (last,) = backbone.layer_maps(images, [backbone.n_layers - 1])
+    torch.testing.assert_close(last, maps[-1])
+    assert any(
+        torch.allclose(last, m, atol=1e-5) for m in backbone(images) if m.shape == last.shape
+    )
+
+
 @torch.no_grad()
 def make_local_and_even(backbone: nn.Module) -> None:
     """Leave only the geometry: no attention, no gates, kernels peaked in their middle."""

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tifffile
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,7 +19,10 @@ from dinomask.explain.patches import PatchPlan
 from dinomask.explain.pooling import object_features
 from dinomask.explain.tokens import TokenSource, choose_layers
 from dinomask.image import open_image
+from dinomask.nets.catalogue import Manifest
+from dinomask.run.predictor import Predictor
 from dinomask.tiles.outputs import table_path
+from tests.contracts.members import MEMBERS
 from tests.explain.scenes import SMALL_TILES, local_predictor
 
 UNTILED = dataclasses.replace(SMALL_TILES, tiles=TileConfig(tile_px=448, halo_px=28))
@@ -185,3 +189,24 @@ def test_it_stops_when_told_to(predictor, scene):
             on_progress=stop,
         )
     assert seen[-1] == "features"
+
+
+@pytest.mark.parametrize("name", ["mobilenetv3_small_100", "vit_tiny_patch16_224"])
+def test_layers_of_finer_grids_are_pooled_on_those(name, scene):
+    pixels, labels = scene
+    member = next(m for m in MEMBERS if m.name.startswith(name[:8]))
+    model = member.model().eval()
+    predictor = Predictor(model, Manifest("m", model.config), torch.device("cpu"))
+    layers = range(model.backbone.n_layers)
+    found = object_features(
+        open_image(pixels), labels, layers=layers, config=UNTILED, predictor=predictor
+    )
+    source = TokenSource.of(open_image(pixels), layers, UNTILED, predictor)
+    ((_, tokens),) = source.look([0], "features")
+    for layer in found.layers:
+        k = source.cells_a_patch(layer)
+        assert k == round(14 / model.backbone.layer_stride_px(layer))
+        # the object of one pixel has the vector of its cell, at scale 1
+        row = found.ids.tolist().index(40)
+        cell = tokens[layer][int(10.5 * k / 14), int(200.5 * k / 14)]
+        np.testing.assert_allclose(found.vectors(layer)[row], cell, atol=1e-5)
