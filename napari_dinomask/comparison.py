@@ -83,13 +83,16 @@ def choose_field(viewer: ViewerModel, review: Review | None) -> Field:
             got="no image layer",
             remedy="Open the image that was corrected.",
         )
-    layer = layers[0]
+    return field_of(viewer, layers[0], () if review is None else review.config.channels)
+
+
+def field_of(viewer: ViewerModel, layer: ImageLayer, channels: tuple[int, ...] = ()) -> Field:
+    """Return what of a layer is to be compared, as `choose_field` does."""
     view = view_of(layer, viewer.dims)
     height, width = facts_of(layer, view).shape_yx
     window = (0, 0, height, width)
     if max(height, width) > LARGEST_PX:
         window = cut_middle(visible_window(viewer, layer, view.displayed) or window, LARGEST_PX)
-    channels = () if review is None else review.config.channels
     return Field(layer, view, window, channels)
 
 
@@ -121,14 +124,27 @@ class Compared:
     changes: Changes
 
 
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """A model, by name.
+
+    Attributes
+    ----------
+    model : the checkpoint
+    adapter : on it; None for the bare checkpoint
+    """
+
+    model: str
+    adapter: str | None = None
+
+
 class Comparison(QObject):
-    """Segments a field of view without and with an adapter, in a thread.
+    """Segments a field of view with one model and with another, in a thread.
 
     Parameters
     ----------
     field : what to look at
-    model : the checkpoint
-    before, after : names of adapters on it; None for the bare checkpoint
+    before, after : the models
     diameter_px : of the objects; auto is estimated once, for both
     """
 
@@ -147,15 +163,13 @@ class Comparison(QObject):
     def __init__(
         self,
         field: Field,
-        model: str,
-        before: str | None,
-        after: str | None,
+        before: Choice,
+        after: Choice,
         diameter_px: float | Literal["auto"] = "auto",
     ) -> None:
         super().__init__()
         self._field = field
-        self._model = model
-        self._adapters = (before, after)
+        self._choices = (before, after)
         self._diameter_px = diameter_px
         self._labels: list[Array] = []
         self._job: SegmentJob | None = None
@@ -174,8 +188,9 @@ class Comparison(QObject):
     def _next(self) -> None:
         number = len(self._labels)
         self.progressed.emit(f"Segmenting {('before', 'after')[number]}…")
+        choice = self._choices[number]
         config = SegmentConfig(
-            model=self._model, adapter=self._adapters[number], diameter_px=self._diameter_px
+            model=choice.model, adapter=choice.adapter, diameter_px=self._diameter_px
         )
         job = self._job = SegmentJob(self._field.open, RunRequest(config), "comparison")
         job.succeeded.connect(self._on_segmented)
@@ -190,7 +205,7 @@ class Comparison(QObject):
         self._labels.append(found.labels_yx)
         # another size would change more than the adapter does
         self._diameter_px = found.diameter_px or self._diameter_px
-        if len(self._labels) < len(self._adapters):
+        if len(self._labels) < len(self._choices):
             self._next()
             return
         self._job = None

@@ -9,7 +9,7 @@ from qtpy.QtCore import QObject, Signal
 from dinomask.adapt.shelf import find_base, find_entry
 from dinomask.errors import DinomaskError
 from dinomask.nets.adapter_manifest import AdapterManifest
-from napari_dinomask.comparison import Comparison, choose_field
+from napari_dinomask.comparison import Choice, Comparison, choose_field
 from napari_dinomask.wording import say_crash, say_error
 
 if TYPE_CHECKING:
@@ -59,12 +59,21 @@ class Comparer(QObject):
                 None if review is None or review.config.adapter == name else review.config.adapter
             )
             diameter_px = None if review is None else review.diameter_px
+            base = find_base(about)
             comparison = Comparison(
-                field, find_base(about), before, name, diameter_px or about.diameter_px or "auto"
+                field,
+                Choice(base, before),
+                Choice(base, name),
+                diameter_px or about.diameter_px or "auto",
             )
         except DinomaskError as error:
             self._box.add_message("error", say_error(error))
             return
+        self.follow(comparison)
+
+    def follow(self, comparison: Comparison) -> None:
+        """Start a comparison in place of what went on, and show what comes of it."""
+        self.leave()
         self.comparison = comparison
         comparison.progressed.connect(self._on_progress)
         comparison.succeeded.connect(self._on_succeeded)

@@ -43,6 +43,12 @@ class ModelCombo(QComboBox):
         self._told: set[str] = set()
         self.currentTextChanged.connect(lambda _: self.chosen.emit())
 
+    def choose(self, model: str | None, adapter: str | None = None) -> None:
+        """Choose a model, and an adapter on it, if they are there."""
+        self.refresh()
+        text = model or SegmentConfig.model
+        self.setCurrentText(text if adapter is None else text + JOIN + adapter)
+
     @property
     def model(self) -> str:
         """Name of the model."""

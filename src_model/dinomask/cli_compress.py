@@ -83,8 +83,8 @@ def compress(
     json
         Write all figures to this file.
     """
-    from dinomask.compress.choose import choose_recipes
-    from dinomask.compress.study import Study, run_study
+    from dinomask.compress.choose import Study, choose_recipes
+    from dinomask.compress.study import run_study
     from dinomask.terminal import ProgressBar, compression_table, print_table
 
     if "help" in method:

@@ -10,10 +10,12 @@ each of them as it is, and both together recovered by distillation.
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path  # noqa: TC003 - read when a study is restored
 from typing import TYPE_CHECKING
 
 from dinomask.compress.method import Stage
 from dinomask.compress.methods import METHODS, find_methods
+from dinomask.config import BenchConfig, CompressConfig, SegmentConfig
 from dinomask.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -43,6 +45,35 @@ class Recipe:
     def of_adapter(self) -> bool:
         """Whether the result is an adapter again, not a model."""
         return all(method.stage == Stage.ADAPTER for method in find_methods(self.methods))
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """What is to be compressed, how, and judged by what.
+
+    Attributes
+    ----------
+    model : name or folder of a checkpoint
+    recipes : the ways to compress it, each a variant
+    places : data sets, folders of images, or images
+    adapter : on the model
+    other : data of another domain, to see what generalisation is lost
+    out : folder of the results, one in it each, or of the only one; None takes places among
+        the user's models
+    overwrite : replace results that were made otherwise
+    config, bench, segment : settings
+    """
+
+    model: str
+    recipes: tuple[Recipe, ...]
+    places: tuple[Path, ...]
+    adapter: str | None = None
+    other: tuple[Path, ...] = ()
+    out: Path | None = None
+    overwrite: bool = False
+    config: CompressConfig = dataclasses.field(default_factory=CompressConfig)
+    bench: BenchConfig = dataclasses.field(default_factory=BenchConfig)
+    segment: SegmentConfig = dataclasses.field(default_factory=SegmentConfig)
 
 
 def choose_recipes(words: Iterable[str], *, student: str | None = None) -> tuple[Recipe, ...]:

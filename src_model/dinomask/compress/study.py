@@ -14,7 +14,7 @@ from dinomask.compress.material import Material
 from dinomask.compress.methods import find_methods
 from dinomask.compress.pipeline import compress
 from dinomask.compress.work import CompressionWarning
-from dinomask.config import BenchConfig, CompressConfig, SegmentConfig, as_dict
+from dinomask.config import as_dict
 from dinomask.errors import CancelledError, DataError, DinomaskError, ModelError
 from dinomask.nets.adapter_manifest import read_adapter_manifest
 from dinomask.nets.adapters import adapters_folder
@@ -24,37 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from dinomask.compress.choose import Recipe
+    from dinomask.compress.choose import Recipe, Study
     from dinomask.run.progress import OnProgress, Progress
-
-
-@dataclasses.dataclass(frozen=True)
-class Study:
-    """What is to be compressed, how, and judged by what.
-
-    Attributes
-    ----------
-    model : name or folder of a checkpoint
-    recipes : the ways to compress it, each a variant
-    places : data sets, folders of images, or images
-    adapter : on the model
-    other : data of another domain, to see what generalisation is lost
-    out : folder of the results, one in it each, or of the only one; None takes places among
-        the user's models
-    overwrite : replace results that were made otherwise
-    config, bench, segment : settings
-    """
-
-    model: str
-    recipes: tuple[Recipe, ...]
-    places: tuple[Path, ...]
-    adapter: str | None = None
-    other: tuple[Path, ...] = ()
-    out: Path | None = None
-    overwrite: bool = False
-    config: CompressConfig = dataclasses.field(default_factory=CompressConfig)
-    bench: BenchConfig = dataclasses.field(default_factory=BenchConfig)
-    segment: SegmentConfig = dataclasses.field(default_factory=SegmentConfig)
 
 
 def run_study(study: Study, folder: Path, on_progress: OnProgress | None = None) -> dict[str, Any]:
