@@ -27,7 +27,7 @@ from dinomask.nets.zoo import write_atomically
 from dinomask.run.report import machine
 from dinomask.terminal import print_table
 
-PARTS = ("pca", "umap")
+PARTS = ("attention", "pca", "umap")
 
 _RESULT = "result "
 

@@ -23,6 +23,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from attention_tour import look_inside
 from make_screenshots import IMAGES, save, start_on_virtual_screen, wait
 
 if TYPE_CHECKING:
@@ -171,6 +172,13 @@ class Window:
         self._last = now
 
 
+def tour_attention(args: argparse.Namespace) -> None:
+    """Look from a cell through layers and heads, and at one that was missed."""
+    window = Window("nuclei", args.out)
+    look_inside(window)
+    window.close()
+
+
 def tour_objects(args: argparse.Namespace) -> None:
     """Map nuclei, lasso a group of them, delete it, take that back."""
     window = Window("nuclei", args.out)
@@ -262,6 +270,7 @@ def _scroll(tab: Any, widget: Any) -> None:
 
 
 TOURS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "attention": tour_attention,
     "objects": tour_objects,
     "features": tour_features,
 }

@@ -83,11 +83,15 @@ class HeatLayer:
             # the user goes on clicking the image
             self._viewer.layers.selection.active = active
             return
-        self.heat.data = data
-        self.heat.translate = where["translate"]
-        self.heat.scale = where["scale"]
-        self.heat.contrast_limits_range = limits
-        self.heat.contrast_limits = limits
+        heat = self.heat
+        if tuple(heat.contrast_limits) != limits:
+            heat.contrast_limits_range = limits
+            heat.contrast_limits = limits
+        # each of these draws the layer anew
+        for name in ("translate", "scale"):
+            if not np.allclose(getattr(heat, name), where[name]):
+                setattr(heat, name, where[name])
+        heat.data = data
 
     def remove(self) -> None:
         """Take it away, unless the user did."""
