@@ -317,6 +317,15 @@ class Review:
         """Do again what was undone last; None if there is nothing."""
         return self._step(self.journal.redo(self.store), "Redone")
 
+    def given_classes(self) -> dict[int, int]:
+        """Return the classes that the user gave objects of the plane on display, by label."""
+        return {
+            piece.label: piece.class_id
+            for correction in self.journal.corrections()
+            if correction.kind == "classify" and correction.plane == self.plane
+            for piece in correction.after
+        }
+
     def counts(self) -> dict[str, int]:
         """Return how many corrections of each kind are in effect, and reviewed regions."""
         counted: collections.Counter[str] = collections.Counter()

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from dinomask.config import ClusterConfig, SegmentConfig
+    from dinomask.explain.probe import ProbeReport
     from dinomask.image.source import Image
     from dinomask.run.progress import OnProgress
 
@@ -123,6 +124,31 @@ def group(objects: Objects, config: ClusterConfig, on_progress: OnProgress) -> t
         positions = cloud.points_xy
     found = find_clusters(features, config, positions=positions, on_progress=on_progress)
     return features.ids, found
+
+
+def probe(objects: Objects, on_progress: OnProgress) -> ProbeReport:
+    """Find out whether the features tell the given classes apart.
+
+    Raises
+    ------
+    ExplainError
+        If there are fewer than two classes, or too few cells of one.
+    CancelledError
+        If `on_progress` raises it.
+    """
+    from dinomask.explain.probe import run_probes
+
+    features = objects.present
+    known = objects.given_classes
+    classes = [str(known[i]) if i in known else None for i in features.ids.tolist()]
+    return run_probes(features, classes, on_progress=on_progress)
+
+
+def classes_by(objects: Objects, report: ProbeReport) -> dict[int, int]:
+    """Return the probe's classes of the cells that have none by the user."""
+    found = report.probe.classify(objects.present).table
+    pairs = zip(found["id"].tolist(), found["predicted_class"].tolist(), strict=True)
+    return {int(i): int(name) for i, name in pairs if i not in objects.given_classes}
 
 
 @contextlib.contextmanager

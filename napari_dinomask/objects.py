@@ -54,6 +54,9 @@ class Objects:
         self._columns: dict[str, Array] = {}
         self._known_classes = self._given_classes()
         self._is_there = np.ones(len(features), bool)
+        self.given_classes: dict[int, int] = {}
+        """Classes that the user gave, by label."""
+
         self.n_others = 0
         """Cells that were drawn or changed since, of which nothing is known."""
 
@@ -170,6 +173,8 @@ class Objects:
         there = ~np.isin(self.features.ids, gone)
         known = set(self.features.ids.tolist())
         self.n_others = sum(label not in known for label, p in corrected.items() if p is not None)
+        known_ids = np.intersect1d(list(classes), self.features.ids[there]).tolist()
+        self.given_classes = {int(i): classes[int(i)] for i in known_ids}
         values = self._known_classes.copy()
         if classes:
             given = pd.Series(classes).reindex(self.features.ids)

@@ -76,7 +76,7 @@ def say_coloured(n_tokens: int, layer: int, is_alone: bool) -> str:
 
 def say_chosen(n_chosen: int, n: int) -> str:
     """Say how many cells are chosen."""
-    return f"{n_chosen:,} of {say_cells(n)} chosen" if n_chosen else "No cell is chosen."
+    return f"{n_chosen:,} of {n:,} chosen" if n_chosen else f"none of {n:,} chosen"
 
 
 def say_legend(colouring: Colouring, ink: str) -> str:

@@ -150,7 +150,7 @@ class PaintLayer:
         # another colormap takes napari longer than another table
         if not _is_same(layer.colormap, table):
             layer.colormap = DirectLabelColormap(color_dict=table)
-        layer.refresh(extent=False)
+        layer.refresh(extent=False, thumbnail=False)
 
     def show_alike(self, labels: Array, colour: Any) -> None:
         """Show objects in one colour, each with its own outline."""
@@ -166,7 +166,7 @@ class PaintLayer:
     def refresh(self) -> None:
         """Show the labels as they are now."""
         if self.is_open and self.layer is not None and self.layer.visible:
-            self.layer.refresh(extent=False)
+            self.layer.refresh(extent=False, thumbnail=False)
 
     def remove(self) -> None:
         """Take it away, unless the user did."""

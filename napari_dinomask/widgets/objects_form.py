@@ -12,6 +12,7 @@ from napari_dinomask.widgets.groups_box import GroupsBox
 from napari_dinomask.widgets.look import PLAIN_BUTTON
 from napari_dinomask.widgets.map_form import MapForm
 from napari_dinomask.widgets.points_box import PointsBox
+from napari_dinomask.widgets.probe_box import ProbeBox
 from napari_dinomask.widgets.ranking_box import RankingBox
 
 _MARGINS_PX = (6, 6, 12, 6)
@@ -38,6 +39,7 @@ class ObjectsForm(ExplainTab):
         self.chosen = ChosenBox()
         self.ranking = RankingBox()
         self.groups = GroupsBox()
+        self.probe = ProbeBox()
         self.save = QPushButton("Save table, features or picture…")
         self.save.setStyleSheet(PLAIN_BUTTON)
         self.go_on = QPushButton("Go on with the earlier labels")
@@ -45,6 +47,9 @@ class ObjectsForm(ExplainTab):
         self.choices, self.body = QWidget(), QWidget()
         self.column.setContentsMargins(*_MARGINS_PX)
         self._arrange()
+
+    def _parts(self) -> tuple[QWidget, ...]:
+        return self.points, self.chosen, self.ranking, self.groups, self.probe, self.save
 
     def _arrange(self) -> None:
         row = QHBoxLayout(self.choices)
@@ -55,7 +60,7 @@ class ObjectsForm(ExplainTab):
         inner = QVBoxLayout(self.body)
         inner.setContentsMargins(0, 0, 0, 0)
         inner.setSpacing(6)
-        for widget in (self.points, self.chosen, self.ranking, self.groups, self.save):
+        for widget in self._parts():
             inner.addWidget(widget)
         for widget in (self.form, self.errands, self.note, self.choices, self.body):
             self.column.addWidget(widget)

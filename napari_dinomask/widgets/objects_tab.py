@@ -10,7 +10,7 @@ import numpy as np
 
 from dinomask.errors import DinomaskError
 from napari_dinomask.bulk import accept_all, classify_all, remove_all
-from napari_dinomask.exploring import Look, group, lay_out
+from napari_dinomask.exploring import Look, classes_by, group, lay_out, probe
 from napari_dinomask.layers import CellsOnPlane
 from napari_dinomask.objects import ALIKE, CLASS, CLUSTER, Objects
 from napari_dinomask.objects_wording import (
@@ -58,6 +58,8 @@ class ObjectsTab(ObjectsForm):
         self.ranking.pointed.connect(self._on_listed)
         self.ranking.chose.connect(self.selection.choose)
         self.groups.wanted.connect(self.find_groups)
+        self.probe.wanted.connect(self.try_probe)
+        self.probe.classify.connect(self._classify_all)
         self.save.clicked.connect(self._save)
         self.go_on.clicked.connect(functools.partial(self._answer, "go on"))
         self.anew.clicked.connect(functools.partial(self._answer, "anew"))
@@ -133,6 +135,20 @@ class ObjectsTab(ObjectsForm):
             config = self.groups.config
             self.errands.run(functools.partial(group, self.objects, config), self._on_groups)
 
+    def try_probe(self) -> None:
+        """Find out whether the features tell the user's classes apart."""
+        if self.objects is not None:
+            self.say("info", "")
+            self.probe.show_report(None)
+            self.errands.run(functools.partial(probe, self.objects), self.probe.show_report)
+
+    def _classify_all(self) -> None:
+        """Give all cells without a class of the user's that of the probe."""
+        report, objects = self.probe.report, self.objects
+        if report is not None and objects is not None:
+            self._correct(classify_all, classes_by(objects, report))
+            self.points.show_columns(CLASS)
+
     def find_alike(self) -> None:
         """Rank all cells by how like the chosen ones they are."""
         if self.objects is None:
@@ -201,8 +217,8 @@ class ObjectsTab(ObjectsForm):
         if review is None or self.objects is None:
             return False
         self.chosen.show_classes(review.class_names)
-        journal = review.journal
-        return self.objects.take_note(journal.objects(review.plane), journal.classes())
+        corrected = review.journal.objects(review.plane)
+        return self.objects.take_note(corrected, review.given_classes())
 
     def _correct(self, plan: Callable[[Review, Any], Done], given: Any = None) -> None:
         if self.corrector is not None:
@@ -264,6 +280,7 @@ class ObjectsTab(ObjectsForm):
         if links is not None:
             links.close()
         self.ranking.clear()
+        self.probe.show_report(None)
         self.choices.hide()
         self.points.show_objects(None)
 
@@ -271,7 +288,8 @@ class ObjectsTab(ObjectsForm):
         """Show what can be done now."""
         self.body.setVisible(self.objects is not None)
         self.form.start.setEnabled(self.corrector is not None and not self.errands.is_busy)
-        self.groups.start.setEnabled(not self.errands.is_busy)
+        for button in (self.groups.start, self.probe.start, self.save):
+            button.setEnabled(not self.errands.is_busy)
         review = None if self.corrector is None else self.corrector.review
         self.chosen.show_state(
             len(self.selection),

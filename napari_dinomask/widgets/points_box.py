@@ -64,6 +64,8 @@ class PointsBox(QWidget):
         self.legend.setToolTip("Click a class to choose its cells")
         self.bar = _ColourBar()
         self.chosen = QLabel()
+        # its text grows and shrinks, and the panel must not
+        self.chosen.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self.all = QPushButton("All")
         self.none = QPushButton("None")
         self.invert = QPushButton("Invert")

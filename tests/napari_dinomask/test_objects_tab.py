@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from qtpy.QtCore import QPoint, Qt
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QApplication, QFileDialog
 
 from dinomask.config import SegmentConfig
 from napari_dinomask.layers import CHOSEN_SUFFIX, COLOURS_SUFFIX
@@ -239,7 +240,7 @@ def test_classes_are_set_in_one_step_and_colour_the_image(user: User, qtbot: QtB
     session = session_on(user.labels)
     assert session is not None
     assert session.review is not None
-    assert session.review.journal.classes() == dict.fromkeys(chosen, 2)
+    assert session.review.given_classes() == dict.fromkeys(chosen, 2)
     assert len(session.review.journal.corrections()) == 1
     user.tab.points.show_columns("class")
     names = {c.name: c.count for c in user.tab.points.colouring.categories}
@@ -251,7 +252,33 @@ def test_classes_are_set_in_one_step_and_colour_the_image(user: User, qtbot: QtB
     user.qtbot.mouseClick(user.tab.points.in_image, LEFT, pos=QPoint(8, 8))
     assert user.labels.visible
     user.press(user.tab.chosen.undo_button)
-    assert session.review.journal.classes() == {}
+    assert session.review.given_classes() == {}
+
+
+def test_a_probe_learns_the_classes_given_and_classifies_the_others(user: User) -> None:
+    user.map()
+    cloud = user.tab.points.plot.cloud
+    by_x = cloud.keys[np.argsort(cloud.points_xy[:, 0])]
+    user.press(user.tab.probe.start)
+    assert "at least two classes" in user.tab.note.text()
+    assert not user.tab.probe.all.isEnabled()
+    for class_id, keys in enumerate((by_x[:6], by_x[-6:]), start=1):
+        user.tab.selection.choose(keys)
+        user.tab.chosen.classes.setCurrentIndex(class_id)
+        user.press(user.tab.chosen.classify_button)
+    user.press(user.tab.probe.start)
+    assert "balanced accuracy" in user.tab.probe.note.text(), user.tab.note.text()
+    assert "<table>" in user.tab.probe.note.text()
+    user.press(user.tab.probe.all)
+    session = session_on(user.labels)
+    assert session is not None
+    assert session.review is not None
+    classes = session.review.given_classes()
+    assert set(classes) == set(ids_of(user))
+    assert set(classes.values()) == {1, 2}
+    assert all(classes[int(key)] == 1 for key in by_x[:6])
+    user.press(user.tab.chosen.undo_button)
+    assert len(session.review.given_classes()) == 12
 
 
 def test_groups_become_a_column(user: User) -> None:
@@ -263,6 +290,21 @@ def test_groups_become_a_column(user: User) -> None:
     assert [c.name for c in categories] == ["0", "1", "2"], user.tab.note.text()
     user.tab.points._on_legend(str(categories[0].code))
     assert len(user.tab.selection) == categories[0].count
+
+
+@pytest.mark.parametrize("ending", [".csv", ".h5ad", ".svg"])
+def test_cells_are_saved_as_tables_features_and_pictures(
+    user: User, ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user.map()
+    out = tmp_path / f"cells{ending}"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(out), ""))
+    user.press(user.tab.save)
+    assert out.stat().st_size > 1000, user.tab.note.text()
+    if ending == ".csv":
+        table = pd.read_csv(out)
+        assert table["id"].tolist() == ids_of(user)
+        assert {"score", "pca_1", "pca_2"} <= set(table.columns)
 
 
 def test_the_review_panel_goes_on_with_the_same_journal(
