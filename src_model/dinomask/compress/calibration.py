@@ -26,11 +26,14 @@ if TYPE_CHECKING:
     from dinomask.instances import Array
     from dinomask.nets.network import Network
 
-JUDGED = 12
+JUDGED = 8
 """Tiles on which agreement is measured, none of them used for calibration."""
 
 ROIS = 64
 """Objects of a tile that calibrate the mask graph."""
+
+MOST = 100
+"""Objects of a tile, the surest ones, on which agreement is measured."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +90,15 @@ class Calibration:
         """Yield the inputs of the first graph."""
         yield from ({TILES: tile[None]} for tile in self.tiles)
 
+    @staticmethod
+    def tell(agreement: float, least: float, work: Work) -> None:
+        """Note how well the quantised network agrees; warn if that is too little."""
+        text = f"AP@0.5 of its objects against the float model's: {agreement:.3f}"
+        if agreement < least:
+            work.warn(f"{text}, below {least:g}: look at its results before you rely on it")
+        else:
+            work.note(text)
+
     def agreement(self, network: Network) -> float:
         """Return AP@0.5 of a network's objects against the float network's, over further tiles."""
         other = dataclasses.replace(self._predictor, network=network)
@@ -115,5 +127,5 @@ def _pooled(
 
 
 def _labels_of(predictor: Predictor, tile_cyx: Array) -> Array:
-    found = predictor.detect(tile_cyx, DetectConfig())
+    found = predictor.detect(tile_cyx, DetectConfig(max_instances=MOST))
     return draw(found, tile_cyx.shape[1:])

@@ -10,8 +10,15 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from dinomask.errors import BackendError
+
 if TYPE_CHECKING:
     from dinomask.nets.centermask import CenterMask
+    from dinomask.nets.network import Network
+
+CHECKED_SIZES = ((1, 112, 112), (1, 70, 98), (2, 84, 126))
+"""Batch, height and width at which an export is compared with the model; none is the one that
+it was traced at."""
 
 CUBIC = -0.5
 """The parameter of cubic interpolation that PyTorch uses with antialiasing (as Pillow does)."""
@@ -109,3 +116,43 @@ def cubic_weights(n_out: int, n_in: int) -> Tensor:
     far = (((distance - 5) * distance + 8) * distance - 4) * CUBIC
     weights = torch.where(distance < 1, near, torch.where(distance < 2, far, 0.0))
     return weights / weights.sum(1, keepdim=True)
+
+
+@torch.inference_mode()
+def require_same(network: Network, model: CenterMask, tolerance: float) -> float:
+    """Make sure that an exported network computes what the model does, at several sizes.
+
+    Exporting may silently fix what depends on the size of the tile it was traced with.
+
+    Returns
+    -------
+    the largest difference, as a share of an output's norm
+
+    Raises
+    ------
+    BackendError
+        If it is above the tolerance.
+    """
+    worst = 0.0
+    generator = torch.Generator().manual_seed(0)
+    for batch, height, width in CHECKED_SIZES:
+        tiles = torch.rand(batch, 3, height, width, generator=generator)
+        maps, dense = network.look(tiles)
+        true_maps, true = model.look(tiles)
+        boxes = [torch.tensor([[4.0, 6.0, 40.0, 50.0]])] * batch
+        pairs = [
+            (maps.fine, true_maps.fine),
+            (maps.detail, true_maps.detail),
+            (dense.class_logits, true.class_logits),
+            (dense.distances_px, true.distances_px),
+            (dense.centerness_logits, true.centerness_logits),
+            *zip(network.draw(true_maps, boxes), model.draw(true_maps, boxes), strict=True),
+        ]
+        worst = max(worst, *(float((a - b).norm() / b.norm().clamp(min=1e-6)) for a, b in pairs))
+    if worst > tolerance:
+        raise BackendError(
+            expected=f"an export that is within {tolerance:g} of the model at every size",
+            got=f"a difference of {worst:.2g} with the backbone {model.config.backbone}",
+            remedy="Keep the PyTorch checkpoint for it, or distil it into another backbone.",
+        )
+    return worst

@@ -119,7 +119,9 @@ def _export(
             )
     # whatever the exporter stumbles over
     except Exception as error:
-        cause = error.__cause__ or error
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
         raise BackendError(
             expected="a backbone that can be exported for tiles of any size",
             got=f"{backbone}: {str(cause).strip().splitlines()[0][:200]}",

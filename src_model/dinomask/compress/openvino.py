@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from dinomask.compress.artefacts import Artefact, reason_without
+from dinomask.compress.artefacts import FLOAT_TOLERANCE, Artefact, reason_without
 from dinomask.compress.calibration import Calibration
+from dinomask.compress.exportable import require_same
 from dinomask.compress.onnx_files import reason_against_export, write_onnx
 from dinomask.nets.backends.graphs import GraphNetwork
 from dinomask.nets.backends.openvino import DRAW_FILE, LOOK_FILE, OpenVinoGraph, options_of
@@ -48,7 +49,8 @@ class OpenVino:
     def apply(self, subject: Subject, settings: None, work: Work) -> Subject:
         """Write the two graphs, their weights in half precision as those of a checkpoint."""
         look, draw = _read(subject, work)
-        artefact = Artefact.of(work, "openvino", _save(look, draw, work.folder), ["openvino"])
+        files = _save(look, draw, work.folder)
+        artefact = Artefact.of(work, "openvino", files, ["openvino"])
         return dataclasses.replace(subject, artefact=artefact)
 
 
@@ -86,11 +88,7 @@ class Int8OpenVino:
             "agreement_ap50": round(agreement, 4),
             "float_layers": list(kept) + (["masks"] if draw is float_draw else []),
         }
-        text = f"AP@0.5 of its objects against the float model's: {agreement:.3f}"
-        if agreement < settings.least_agreement:
-            work.warn(f"{text}, below {settings.least_agreement:g}: look at its results")
-        else:
-            work.note(text)
+        calibration.tell(agreement, settings.least_agreement, work)
         files = _save(look, draw, work.folder)
         artefact = Artefact.of(work, "openvino", files, ["openvino"], precision="int8", notes=notes)
         return dataclasses.replace(subject, artefact=artefact)
@@ -103,6 +101,7 @@ def _read(subject: Subject, work: Work) -> tuple[openvino.Model, openvino.Model]
     look, draw = (
         core.read_model(file) for file in write_onnx(subject.model, subject.manifest, work.folder)
     )
+    require_same(_network(subject, look, draw), subject.model, FLOAT_TOLERANCE)
     return look, draw
 
 

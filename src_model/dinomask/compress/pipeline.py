@@ -132,7 +132,7 @@ def _apply(
             # a model can't change below an adapter
             subject = subject.merged()
         implementation = method.load()
-        reason = _reason(method, work) or implementation.reason_against(subject, settings)
+        reason = _reason(method, subject, work) or implementation.reason_against(subject, settings)
         if reason is not None:
             skipped.append({"method": method.name, "reason": reason})
             warnings.warn(f"{method.name} is left out: {reason}", CompressionWarning, stacklevel=3)
@@ -160,9 +160,11 @@ def _apply(
     return subject, steps, skipped
 
 
-def _reason(method: Method, work: Work) -> str | None:
+def _reason(method: Method, subject: Subject, work: Work) -> str | None:
     if method.needs == "images" and work.material is None:
         return "it needs images like those to segment, with or without labels (--data)"
+    if method.stage == Stage.EXPORT and subject.artefact is not None:
+        return "the model is exported already; each export is a result of its own"
     return None
 
 

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 GRID_STRIDES_PX = (3.5, 7.0, 14.0)
 """Strides at which the pyramid takes maps in."""
 
-ENLARGEMENT = 16 / 14
+ENLARGED_PX = 16
+"""Pixels that a patch of model pixels becomes."""
+
+ENLARGEMENT = ENLARGED_PX / PATCH_PX
 """Images are enlarged by this for networks whose strides are powers of two.
 
 Then strides of 4, 8, 16 and 32 px of the network are 3.5, 7, 14 and 28 model
@@ -155,10 +158,15 @@ class ResampledBackbone(Backbone):
         read: the grid's last cell ends where the image does.
         """
         if self.enlargement != 1:
-            size = [round(side * self.enlargement) for side in images.shape[-2:]]
+            # whole numbers, since sides are multiples of the patch, and a size left open in an
+            # export can't be rounded
+            size = [side // PATCH_PX * ENLARGED_PX for side in images.shape[-2:]]
             images = F.interpolate(images, size=size, mode="bilinear", align_corners=False)
         cell = max(self.network_strides_px)
         below, right = (-side % cell for side in images.shape[-2:])
+        if torch.compiler.is_exporting():
+            # sizes are left open there, so the padding must stay even where it is empty now
+            return F.pad(images, (0, right, 0, below), mode="replicate")
         return F.pad(images, (0, right, 0, below), mode="replicate") if below or right else images
 
     def _onto_grid(
@@ -168,7 +176,9 @@ class ResampledBackbone(Backbone):
         # of grid cell 0, in cells of the network
         first = step / 2 - (0.5 if self.centred else 0.5 / native_px)
         for axis, side_px in zip((-2, -1), shape_yx, strict=True):
-            features = resample_axis(features, axis, first, step, round(side_px / stride_px))
+            features = resample_axis(
+                features, axis, first, step, 2 * side_px // round(2 * stride_px)
+            )
         return features
 
     def _batch_norms(self) -> list[_BatchNorm]:

@@ -1,0 +1,101 @@
+"""Small models of two families, exported by every method, for the suite of the backends."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from typing import TYPE_CHECKING
+
+import torch
+
+from dinomask.compress import onnx as onnx_methods
+from dinomask.compress import openvino as openvino_methods
+from dinomask.compress.onnx_files import write_onnx
+from dinomask.config.compress import Int8Settings
+from dinomask.nets.centermask import CenterMask
+from tests.compress.small import CONFIG, FAST, compressible_model
+from tests.contracts.members import raise_residuals
+from tests.nets.small import small_config
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import pytest
+
+FLOAT = ("openvino", "onnx")
+INT8 = ("int8-openvino", "int8-onnx", "int8-onnx-dynamic", "int8-dynamic")
+FAMILIES = ("dinov2", "mobilenet")
+
+TOLERANCE = {
+    "openvino": 2e-3,
+    "onnx": 1e-4,
+    "compiled": 1e-4,
+    "int8-openvino": 0.1,
+    "int8-onnx": 0.1,
+    "int8-onnx-dynamic": 0.1,
+    "int8-dynamic": 0.1,
+}
+"""Largest difference from eager float32, as a share of an output's norm. Random weights are
+harder in 8 bits than trained ones."""
+
+SIDE = 112
+"""The common tile's side here; graphs are compiled for it, and for any other."""
+
+QUICK = dataclasses.replace(
+    FAST,
+    # what falls back and when has a test of its own
+    int8_openvino=Int8Settings(least_agreement=0.01),
+    int8_onnx=Int8Settings(least_agreement=0.01),
+)
+
+
+def convolutional_model() -> CenterMask:
+    """A MobileNet with random weights, whose batch norms and scores are set to show something."""
+    torch.manual_seed(1)
+    config = dataclasses.replace(
+        small_config(), backbone="mobilenetv3_small_050", semantic_classes=2, image_classes=3
+    )
+    model = CenterMask(config).eval()
+    raise_residuals(model.backbone)
+    with torch.no_grad():
+        model.detector.classes.bias.fill_(0.0)
+        model.mask_iou.hidden[-1].bias.fill_(0.5)
+    return model
+
+
+def model_of(family: str) -> CenterMask:
+    return compressible_model(CONFIG) if family == "dinov2" else convolutional_model()
+
+
+def export_once(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Let methods share the exported files of a model, since exporting is what takes long."""
+
+    def shared(model: CenterMask, manifest, out: Path) -> tuple[Path, Path]:
+        kept = folder / manifest.weights_sha256
+        if not kept.exists():
+            kept.mkdir(parents=True)
+            write_onnx(model, manifest, kept)
+        copies = [out / file.name for file in sorted(kept.iterdir(), reverse=True)]
+        for copy in copies:
+            shutil.copy(kept / copy.name, copy)
+        return copies[0], copies[1]
+
+    for module in (onnx_methods, openvino_methods):
+        patch.setattr(module, "write_onnx", shared)
+
+
+def tiles(batch: int, height: int, width: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(height * width + batch)
+    return torch.rand(batch, 3, height, width, generator=generator)
+
+
+def boxes(n: int, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    corner = torch.rand(n, 2, generator=generator) * 60
+    return torch.cat([corner, corner + 12 + torch.rand(n, 2, generator=generator) * 30], 1)
+
+
+def differences(parts: Iterator[tuple[torch.Tensor, torch.Tensor]]) -> float:
+    """Largest difference of pairs, as a share of the norm of each pair's second."""
+    return max(float((a - b).norm() / b.norm().clamp(min=1e-6)) for a, b in parts)
