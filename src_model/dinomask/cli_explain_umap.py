@@ -282,6 +282,6 @@ def _draw(
     caption = (
         f"{len(features)} objects of {', '.join(features.images)}; layer {found.layer} of"
         f" {found.model.get('name')}. Objects that lie together look alike to the model;"
-        "\nlengths, sizes of groups and gaps between them mean little."
+        " lengths, sizes of groups and gaps between them mean little."
     )
     write_picture(draw_map(table, positions, color, f"{name} of objects", caption), output)

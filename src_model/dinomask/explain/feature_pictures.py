@@ -90,7 +90,7 @@ def draw_map(
     panel.set_xticks([])
     panel.set_yticks([])
     panel.set_aspect("equal", "datalim")
-    add_caption(figure, caption)
+    add_caption(figure, textwrap.wrap(caption, 90))
     return figure
 
 
