@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from dinomask.adapt.packing import export
+from dinomask.adapt.shelf import find_entry
 from dinomask.compress.material import Material
 from dinomask.compress.pipeline import compress
 from dinomask.config import DetectConfig, SegmentConfig, TileConfig
@@ -221,6 +223,14 @@ def test_layers_and_gradients_are_refused_with_the_source(method, name_of):
         _ = load(name).model
     with pytest.raises(ModelError, match="the model 'dinov2'"):
         load_model(name)
+
+
+def test_an_artefact_stands_on_the_shelf_and_travels_as_its_source(name_of, tmp_path):
+    name = name_of("dinov2", "int8-dynamic")
+    entry = find_entry(name, "model")
+    assert entry.state == "" and entry.size_mb > 0
+    with pytest.raises(ModelError, match="Export the model 'dinov2'"):
+        export(name, tmp_path / "packed.zip")
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from dinomask.adapt.shelf import FILES, Entry, Kind, find_entry, holds, place_for
 from dinomask.errors import ModelError, OutputError
 from dinomask.nets.adapter_manifest import AdapterManifest, parse_adapter_manifest
+from dinomask.nets.artefact import source_title
 from dinomask.nets.catalogue import Manifest, read_manifest
 from dinomask.tiles.outputs import output_error, replacing
 
@@ -70,6 +71,7 @@ def export(name: str, path: Path, *, kind: Kind | None = None, overwrite: bool =
         )
     if entry.manifest is None or entry.state == "damaged":
         raise _not_whole(str(entry.folder), entry.reason)
+    _require_portable(entry)
     about, tensors = (entry.folder / file for file in FILES[entry.kind])
     with tensors.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
@@ -83,6 +85,17 @@ def export(name: str, path: Path, *, kind: Kind | None = None, overwrite: bool =
             with source.open("rb") as reading, packed.open(info, "w") as writing:
                 shutil.copyfileobj(reading, writing, _BLOCK_BYTES)
     return entry
+
+
+def _require_portable(entry: Entry) -> None:
+    info = entry.manifest.backend if isinstance(entry.manifest, Manifest) else None
+    if info is not None:
+        raise ModelError(
+            expected="a PyTorch checkpoint or an adapter",
+            got=f"{entry.name!r}, made for {info.title}",
+            remedy=f"Export {source_title(info)} and make it anew where it shall run, or copy"
+            f" the folder {entry.folder}.",
+        )
 
 
 def add(path: Path, name: str | None = None) -> Entry:

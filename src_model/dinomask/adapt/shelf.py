@@ -36,7 +36,8 @@ FILES: dict[Kind, tuple[str, str]] = {
     "model": (catalogue.MANIFEST_FILE, "model.safetensors"),
     "adapter": (adapters.MANIFEST_FILE, adapters.TENSORS_FILE),
 }
-"""The two files that each is made of: what it says about itself, and its tensors."""
+"""The two files that each is made of: what it says about itself, and its tensors. An artefact
+has other ones."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -259,13 +260,18 @@ def _entry(
         else:
             manifest = read_adapter_manifest(folder)
             state, reason = (states or {}).get(name, ("", ""))
-        missing = [f for f in FILES[kind] if not (folder / f).is_file()]
+        missing = [f for f in _files(kind, manifest) if not (folder / f).is_file()]
         if missing:
             state, reason = "damaged", f"{missing[0]} is missing"
     except DinomaskError as error:
         state, reason = "damaged", error.got
-    size = sum(p.stat().st_size for f in FILES[kind] if (p := folder / f).is_file())
+    size = sum(p.stat().st_size for f in _files(kind, manifest) if (p := folder / f).is_file())
     return Entry(kind, name, folder, size / 1e6, manifest, state, reason)
+
+
+def _files(kind: Kind, manifest: Manifest | AdapterManifest | None) -> tuple[str, ...]:
+    about, tensors = FILES[kind]
+    return (about, *manifest.files) if isinstance(manifest, Manifest) else (about, tensors)
 
 
 def _adapters_of(entry: Entry) -> list[str]:

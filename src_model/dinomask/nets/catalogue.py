@@ -71,6 +71,11 @@ class Manifest:
     format: int = FORMAT
     """Version of this layout."""
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of the files beside the manifest."""
+        return ("model.safetensors",) if self.backend is None else tuple(self.backend.files)
+
 
 def user_models_folder() -> Path:
     """Return where a user's own checkpoints live (`DINOMASK_MODELS` overrides it)."""
