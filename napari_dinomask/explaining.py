@@ -11,6 +11,7 @@ from napari_dinomask.network import network
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     import numpy.typing as npt
 
@@ -172,6 +173,26 @@ class Looker:
         if inside.attention is None:
             raise inside.why_none or InputError("attention", "none", "Choose another map.")
         return self._attention(index, inside.attention, clicked, intent, reason)
+
+    def save(self, shown: Shown, said: str, path: Path) -> Path:
+        """Write what is shown beside its tile, with scale bar and caption.
+
+        Raises
+        ------
+        OutputError
+            If it can't be written, or the ending is unknown.
+        """
+        from dinomask.explain.attention_picture import UNIT, draw_tile
+        from dinomask.explain.picture import write_picture
+
+        tile = self.seen.tile_at(shown.clicked.point_yx_px)
+        heat = dataclasses.replace(shown.heat, values_yx=shown.values_yx)
+        is_attention = shown.intent.what == "attention"
+        unit, highest = (UNIT, None) if is_attention else (shown.intent.what, 1.0)
+        point = shown.clicked.point_yx_px
+        figure = draw_tile(self.seen, tile, heat, said, point, unit=unit, highest=highest)
+        write_picture(figure, path)
+        return path
 
     def _attention(
         self,

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
+import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dinomask.config import SegmentConfig
 from dinomask.errors import InputError, NoAttentionError, SettingsError
 from dinomask.explain.attention import attention_of
 from dinomask.explain.head_figures import head_figures
+from dinomask.explain.layer_tokens import sample_tokens
 from dinomask.explain.parts import PADDING, BlockAttention, Recorded, window_tokens
 from dinomask.explain.recording import attention_blocks, recording
+from dinomask.explain.seen import SeenImage
+from dinomask.image import open_image
 from dinomask.nets.backbone import create_backbone
 from dinomask.nets.centermask import CenterMask
 from dinomask.nets.features import ViTBackbone
 from tests.contracts.members import MEMBERS, Member
-from tests.explain.seen_scenes import bright_seeker, noise, seen_of
+from tests.explain.seen_scenes import TILES, bright_seeker, noise, predictor_of, seen_of
 from tests.nets.small import small_config, small_model, small_vit
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 CONVOLUTIONAL = ("convnext", "resnet", "mobilenet", "efficientnet")
 TRANSFORMERS = [m for m in MEMBERS if not m.name.startswith(CONVOLUTIONAL)]
@@ -288,3 +296,24 @@ def test_rollout_needs_one_resolution() -> None:
     assert attention.places[0].cell_yx_px == (3.5, 3.5)
     with pytest.raises(SettingsError, match="one resolution"):
         attention.rollout()
+
+
+def test_an_image_larger_than_memory_is_read_where_it_is_looked_at(tmp_path: Path) -> None:
+    """200,000 px a side would be 40 GB; only chunks that were asked for are read."""
+    side = 200_000
+    store = zarr.create_array(
+        tmp_path / "large.zarr",
+        shape=(side, side),
+        chunks=(512, 512),
+        dtype="uint8",
+        fill_value=10,
+    )
+    y = x = 512 * 195
+    store[y : y + 512, x : x + 512] = (255 * noise(512, 512)).astype(np.uint8)
+    image = open_image(tmp_path / "large.zarr", axes="yx")
+    config = SegmentConfig(diameter_px=32.0, device="cpu", threads=1, tiles=TILES)
+    seen = SeenImage.of(image, config, predictor_of(small_model()))
+    point = (y + 200.5, x + 300.5)
+    attention = attention_of(seen, seen.tile_at(point))
+    assert attention.look(-1, point).values_yx.shape == (8, 8)
+    assert sample_tokens(seen, 60).n_tokens == 60

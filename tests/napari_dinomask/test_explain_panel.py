@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from qtpy.QtCore import QPoint, Qt
+from qtpy.QtWidgets import QFileDialog
 
 from tests.napari_dinomask.conftest import RUN_MS
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy.typing as npt
     from napari import Viewer
     from napari.layers import Layer
@@ -100,14 +103,14 @@ def test_attention_from_a_click_lies_on_the_image(user: User) -> None:
 
 
 def test_a_click_says_why_and_shows_the_maps_of_detector_and_mask(
-    user: User, true_labels_yx: Array
+    user: User, true_labels_yx: Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tab = tab_of(user)
     y, x = np.argwhere(true_labels_yx == true_labels_yx[128, 128:].max()).mean(axis=0)
     user.click((y + 0.5, x + 0.5))
     assert "An object was found here" in tab.why.text()
     for what in ("score", "mask"):
-        tab.what.setCurrentIndex(tab.what.findData(what))
+        tab.form.what.setCurrentIndex(tab.form.what.findData(what))
         user.wait()
         assert tab.shown.intent.what == what
         heat = user.viewer.layers["nuclei · attention"]
@@ -119,25 +122,31 @@ def test_a_click_says_why_and_shows_the_maps_of_detector_and_mask(
     assert (corner < middle).all()
     assert (middle < end).all()
     assert (end - corner < 30).all()
-    assert tab.of_attention.isHidden()
+    assert tab.form.of_attention.isHidden()
     assert tab._looker.n_computed == 1
+    monkeypatch.setattr(
+        QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / "mask"), "PNG picture (*.png)")
+    )
+    user.qtbot.mouseClick(tab.save_map, LEFT)
+    user.qtbot.waitUntil(lambda: "Saved mask.png" in tab.note.text(), timeout=RUN_MS)
+    assert (tmp_path / "mask.png").stat().st_size > 10_000
 
 
 def test_sliders_move_through_layers_and_heads_without_the_network(user: User) -> None:
     user.click((100, 120))
     tab = tab_of(user)
     first = user.viewer.layers["nuclei · attention"].data.copy()
-    user.qtbot.keyClick(tab.layer_slider, Qt.Key.Key_Left)
+    user.qtbot.keyClick(tab.form.layer_slider, Qt.Key.Key_Left)
     user.wait()
     assert tab.shown.intent.layer == 10
     second = user.viewer.layers["nuclei · attention"].data.copy()
-    user.qtbot.keyClick(tab.head_slider, Qt.Key.Key_Right)
+    user.qtbot.keyClick(tab.form.head_slider, Qt.Key.Key_Right)
     user.wait()
     assert tab.shown.intent.head == 0
     third = user.viewer.layers["nuclei · attention"].data
     assert not np.array_equal(first, second)
     assert not np.array_equal(second, third)
-    user.qtbot.mouseClick(tab.all_heads, LEFT, pos=QPoint(8, tab.all_heads.height() // 2))
+    user.qtbot.mouseClick(tab.form.all_heads, LEFT, pos=QPoint(8, tab.form.all_heads.height() // 2))
     user.wait()
     assert len(tab.head_grid.buttons) == 3
     assert "bits" in tab.head_grid.buttons[0].text()
@@ -149,7 +158,7 @@ def test_sliders_move_through_layers_and_heads_without_the_network(user: User) -
 
 def test_attention_from_a_cell_needs_a_cell(user: User, true_labels_yx: Array) -> None:
     tab = tab_of(user)
-    tab.whose.setCurrentIndex(tab.whose.findData("cell"))
+    tab.form.whose.setCurrentIndex(tab.form.whose.findData("cell"))
     y, x = np.argwhere(true_labels_yx == 0)[2000]
     user.click((y + 0.5, x + 0.5))
     assert tab.note.objectName() == "error"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -58,24 +59,34 @@ def read_pixels(seen: SeenImage, window_yxyx_px: Box) -> Array:
 
 
 def draw_tile(
-    seen: SeenImage, tile: Tile, heat: Heatmap, said: str, point_yx_px: Point | None = None
+    seen: SeenImage,
+    tile: Tile,
+    heat: Heatmap,
+    said: str,
+    point_yx_px: Point | None = None,
+    *,
+    unit: str = UNIT,
+    highest: float | None = None,
 ) -> Figure:
     """Draw a tile and a map of it side by side.
 
     Parameters
     ----------
+    heat : its values are shown as they are
     said : what the map is, for the caption
-    point_yx_px : where attention comes from, marked in both
+    point_yx_px : what it is about, marked in both
+    unit, highest : as for `show_heat`
     """
     window = tile_window(seen, tile)
     figure, (left, right) = new_picture(2)
     show_pixels(left, read_pixels(seen, window), window, "what the model saw")
-    show_heat(right, heat.relative_yx, heat.place, window, "where it looked", UNIT)
+    show_heat(right, heat.values_yx, heat.place, window, "its map", unit, highest=highest)
     add_scale_bar(left, seen.image.pixel_size_um)
     if point_yx_px is not None:
         mark_point(left, point_yx_px)
         mark_point(right, point_yx_px)
-    add_caption(figure, [*title_lines(seen, said), *_elsewhere(heat)])
+    lines = [line for text in title_lines(seen, said) for line in textwrap.wrap(text, 100)]
+    add_caption(figure, [*lines, *_elsewhere(heat)])
     return figure
 
 
