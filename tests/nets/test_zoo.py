@@ -18,6 +18,7 @@ from dinomask.nets.backbone import TINY
 from dinomask.nets.catalogue import MANIFEST_FILE, Manifest, find_model, list_models, read_manifest
 from dinomask.nets.centermask import CenterMask
 from dinomask.nets.zoo import (
+    FORMAT,
     WEIGHTS_FILE,
     file_sha256,
     load_model,
@@ -135,7 +136,7 @@ def test_an_unknown_backbone_in_a_manifest(copied: Path) -> None:
 
 
 def test_a_later_format_says_to_update_even_with_new_fields(copied: Path) -> None:
-    rewrite(copied, format=2, invention=True)
+    rewrite(copied, format=FORMAT + 1, invention=True)
     with pytest.raises(ModelError, match="Update DINOmask"):
         read_manifest(copied)
 

@@ -26,6 +26,9 @@ WHOLE, SCALE = "|int8", "|scale"
 WORTH_ZEROS = 0.2
 """Share of zeros from which leaving them out pays."""
 
+SMALLEST = 1024
+"""Matrices and kernels of fewer numbers, and all vectors, are stored as they are."""
+
 LARGEST = 127
 """Largest whole number of eight bits that is used; symmetric, so that zero is zero."""
 
@@ -102,7 +105,8 @@ def _from_whole(whole: Tensor, scale: Tensor) -> Tensor:
 def _without_zeros(name: str, value: Tensor) -> dict[str, Tensor]:
     value = value.detach().contiguous()
     filled = value != 0
-    if value.numel() < 64 or float(filled.float().mean()) > 1 - WORTH_ZEROS:
+    small = value.ndim < 2 or value.numel() < SMALLEST
+    if small or float(filled.float().mean()) > 1 - WORTH_ZEROS:
         return {name: value}
     bits = torch.from_numpy(np.packbits(filled.flatten().numpy()))
     shape = torch.tensor(value.shape, dtype=torch.int64)

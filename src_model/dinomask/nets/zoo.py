@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
+import dinomask
 from dinomask.errors import ModelError, OutputError
 from dinomask.nets.artefact import source_title
 from dinomask.nets.catalogue import (
@@ -152,7 +153,13 @@ def save_checkpoint(folder: Path, state: dict[str, torch.Tensor], manifest: Mani
     state = without_shared(state, manifest.architecture.shape)
     stored = pack({k: _compact(v) for k, v in state.items()})
     payload = save(stored, metadata={"format": "pt"})
-    manifest = dataclasses.replace(manifest, weights_sha256=hashlib.sha256(payload).hexdigest())
+    manifest = dataclasses.replace(
+        manifest,
+        weights_sha256=hashlib.sha256(payload).hexdigest(),
+        # written anew, whatever it was made of
+        dinomask_version=dinomask.__version__,
+        format=FORMAT,
+    )
     write_together(
         {folder / WEIGHTS_FILE: payload, folder / MANIFEST_FILE: manifest_bytes(manifest)}
     )
