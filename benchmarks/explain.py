@@ -27,7 +27,7 @@ from dinomask.nets.zoo import write_atomically
 from dinomask.run.report import machine
 from dinomask.terminal import print_table
 
-PARTS = ("attention", "pca", "umap", "lasso")
+PARTS = ("attention", "pca", "umap", "lasso", "tiles")
 
 _RESULT = "result "
 

@@ -73,7 +73,7 @@ def test_tiles_of_the_bundled_model_agree_better(sample_nuclei):
             here, there = (
                 maps[a][slice(y0, y1), slice(x0, x1)]
                 for a, b in ((i, j), (j, i))
-                for y0, x0, y1, x1 in [alignment._shared_window(source.plan[a], source.plan[b], 1)]
+                for y0, x0, y1, x1 in [alignment.shared_window(source.plan[a], source.plan[b], 1)]
             )
             apart[False] += float(((here - there) ** 2).sum())
             apart[True] += float(((here + offsets[i] - there - offsets[j]) ** 2).sum())

@@ -50,7 +50,7 @@ class Alignment:
         cells = map_yxd.shape[0] // self.plan.tile
         means = self.shared.setdefault(layer, {})
         for neighbour in self.plan.neighbours(tile.index):
-            y0, x0, y1, x1 = self._shared_window(tile, self.plan[neighbour], cells)
+            y0, x0, y1, x1 = self.shared_window(tile, self.plan[neighbour], cells)
             mean = map_yxd[y0:y1, x0:x1].reshape(-1, map_yxd.shape[2]).mean(axis=0, dtype=float)
             means[tile.index, neighbour] = mean
 
@@ -67,10 +67,10 @@ class Alignment:
         apart = np.stack([means[j, i] - means[i, j] for i, j in pairs])
         return dict(zip(tiles, _solve(first, second, size, apart, len(tiles)), strict=True))
 
-    def _shared_window(
+    def shared_window(
         self, tile: PatchTile, other: PatchTile, cells: int
     ) -> tuple[int, int, int, int]:
-        """Return what two tiles both see, in cells of the first one's map."""
+        """Return what two tiles both see (y0, x0, y1, x1), in cells of the first one's map."""
         (top, left, bottom, right), (y0, x0, y1, x1) = tile.read_yxyx, other.read_yxyx
         window = (max(top, y0) - top, max(left, x0) - left, min(bottom, y1) - top)
         return (
@@ -81,7 +81,7 @@ class Alignment:
         )
 
     def _size(self, i: int, j: int) -> int:
-        y0, x0, y1, x1 = self._shared_window(self.plan[i], self.plan[j], 1)
+        y0, x0, y1, x1 = self.shared_window(self.plan[i], self.plan[j], 1)
         return (y1 - y0) * (x1 - x0)
 
 
