@@ -331,6 +331,25 @@ def test_the_review_panel_goes_on_with_the_same_journal(
     reviewer.background.wait()
 
 
+def test_an_earlier_review_of_other_labels_is_asked_about(
+    user: User, panel: ExplainPanel, true_labels_yx: Array
+) -> None:
+    user.map()
+    user.tab.selection.choose(ids_of(user)[:2])
+    user.press(user.tab.chosen.remove_button)
+    # the panel is left, and the labels are others when it comes back
+    user.tab.show_target(user.tab.target)
+    user.labels.data = np.where(true_labels_yx > 0, true_labels_yx + 100, 0).astype(np.int32)
+    user.map()
+    user.tab.selection.choose(ids_of(user)[:3])
+    user.qtbot.mouseClick(user.tab.chosen.remove_button, LEFT)
+    user.qtbot.waitUntil(user.tab.choices.isVisible, timeout=RUN_MS)
+    assert "earlier review" in user.tab.note.text()
+    user.press(user.tab.anew)
+    assert "Deleted 3" in user.tab.note.text()
+    assert not user.tab.choices.isVisible()
+
+
 def test_without_labels_the_tab_says_what_is_missing(
     viewer: Viewer, tab: ObjectsTab, nuclei_yx: Array
 ) -> None:
