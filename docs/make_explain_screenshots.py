@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -45,6 +46,7 @@ def main() -> None:
     )
     parser.add_argument("--only", choices=tuple(TOURS), nargs="+", default=tuple(TOURS))
     parser.add_argument("--minutes", type=float, default=2.0, help="of teaching")
+    parser.add_argument("--adapter", type=Path, help="taught already; without it, one is taught")
     parser.add_argument("--out", type=Path, default=IMAGES)
     args = parser.parse_args()
     if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
@@ -218,7 +220,10 @@ def tour_objects(args: argparse.Namespace) -> None:
 
 def tour_features(args: argparse.Namespace) -> None:
     """Teach tissue for some minutes, and colour by features before and after."""
-    _teach(args.minutes)
+    if args.adapter is None:
+        _teach(args.minutes)
+    else:
+        shutil.copytree(args.adapter, Path(os.environ["DINOMASK_MODELS"]) / "adapters" / ADAPTER)
     window = Window("histology", args.out)
     window.panel.model_combo.refresh()
     window.panel.model_combo.setCurrentText(f"tiny + {ADAPTER}")
