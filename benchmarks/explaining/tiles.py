@@ -6,6 +6,7 @@ over the image; the share that is left of it after `Alignment`.
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +53,11 @@ def measure() -> list[dict[str, Any]]:
     return rows
 
 
+@dataclasses.dataclass
 class Recording(Alignment):
-    """An alignment that keeps all tokens that tiles share, not only their means."""
+    """An alignment that keeps all tokens, not only the means of what tiles share."""
 
-    def __post_init__(self) -> None:
-        """Begin with nothing."""
-        self.maps: dict[tuple[int, int], Any] = {}
+    maps: dict[tuple[int, int], Any] = dataclasses.field(default_factory=dict)
 
     def add(self, tile: Any, layer: int, map_yxd: Any) -> None:
         """Keep a map, too."""
