@@ -8,6 +8,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -19,7 +20,7 @@ from dinomask.config import DetectConfig, SegmentConfig, TileConfig
 from dinomask.errors import BackendError, ModelError, SettingsError
 from dinomask.image.source import open_image
 from dinomask.nets import artefact
-from dinomask.nets.catalogue import MANIFEST_FILE, list_models, read_manifest
+from dinomask.nets.catalogue import MANIFEST_FILE, find_model, list_models, read_manifest
 from dinomask.nets.zoo import load_model
 from dinomask.run.engines import SerialEngine
 from dinomask.run.engines.processes import ProcessEngine
@@ -180,7 +181,7 @@ def test_compiled_pytorch_computes_what_eager_does(name_of):
     network = load(name_of("dinov2", "compiled")).network
     for shape in ((1, SIDE, SIDE), (1, 112, 98)):
         assert differences(compared(network, eager, shape)) < TOLERANCE["compiled"]
-    assert read_manifest(list_models()["dinov2-compiled"]).backend.notes["warm_up_s"] > 0
+    assert read_manifest(find_model("dinov2-compiled")).backend.notes["warm_up_s"] > 0
 
 
 @pytest.mark.slow
@@ -201,14 +202,14 @@ def test_a_run_is_the_same_in_processes(name_of, sample_nuclei):
     finally:
         engine.close()
     assert np.array_equal(serial.labels_yx, parallel.labels_yx)
-    info = read_manifest(list_models()[config.model]).backend
+    info = read_manifest(find_model(config.model)).backend
     assert serial.report["model"]["sha256"] == info.identity
 
 
 @every_backend
 def test_an_artefact_says_what_it_is_and_where_from(method, name_of):
-    manifest = read_manifest(list_models()[name_of("dinov2", method)])
-    source = read_manifest(list_models()["dinov2"])
+    manifest = read_manifest(find_model(name_of("dinov2", method)))
+    source = read_manifest(find_model("dinov2"))
     info = manifest.backend
     assert info.source == {"name": "dinov2", "weights_sha256": source.weights_sha256}
     assert info.precision == ("int8" if method in INT8 else "float")
@@ -225,6 +226,21 @@ def test_layers_and_gradients_are_refused_with_the_source(method, name_of):
         load_model(name)
 
 
+def test_onnx_files_name_sizes_places_and_where_they_come_from(name_of):
+    folder = find_model(name_of("dinov2", "onnx"))
+    look, draw = (onnx.load(folder / file) for file in ("look.onnx", "draw.onnx"))
+    for graph in (look, draw):
+        onnx.checker.check_model(graph, full_check=True)
+        about = {entry.key: entry.value for entry in graph.metadata_props}
+        assert about["name"] == "dinov2" and len(about["source_sha256"]) == 64
+    (tiles_input,) = look.graph.input
+    sizes = [d.dim_param or d.dim_value for d in tiles_input.type.tensor_type.shape.dim]
+    assert sizes == ["batch", 3, "height", "width"]
+    assert [o.name for o in draw.graph.output] == ["mask_logits", "iou"]
+    places = {node.name.partition("/")[0] for node in look.graph.node}
+    assert {"backbone.vit.blocks.0.attn.qkv", "detector.box"} <= places
+
+
 def test_an_artefact_stands_on_the_shelf_and_travels_as_its_source(name_of, tmp_path):
     name = name_of("dinov2", "int8-dynamic")
     entry = find_entry(name, "model")
@@ -237,7 +253,7 @@ def test_an_artefact_stands_on_the_shelf_and_travels_as_its_source(name_of, tmp_
 def copied(name_of, tmp_path) -> Path:
     """A copy of an artefact, to be spoiled."""
     folder = tmp_path / "copy"
-    shutil.copytree(list_models()[name_of("dinov2", "onnx")], folder)
+    shutil.copytree(find_model(name_of("dinov2", "onnx")), folder)
     return folder
 
 
