@@ -163,7 +163,8 @@ class ResampledBackbone(Backbone):
             size = [side // PATCH_PX * ENLARGED_PX for side in images.shape[-2:]]
             images = F.interpolate(images, size=size, mode="bilinear", align_corners=False)
         cell = max(self.network_strides_px)
-        below, right = (-side % cell for side in images.shape[-2:])
+        # without the remainder of a negative number, which exports differently
+        below, right = ((side + cell - 1) // cell * cell - side for side in images.shape[-2:])
         if torch.compiler.is_exporting():
             # sizes are left open there, so the padding must stay even where it is empty now
             return F.pad(images, (0, right, 0, below), mode="replicate")
