@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 SAMPLES = Path(__file__).parent.parent / "napari_dinomask" / "sample_data"
 WINDOW_PX = (1500, 950)
 N_ADDED = 2
+FITS_IOU = 0.6
+"""A cell drawn less well than this is drawn anew."""
 
 
 def main() -> None:
@@ -135,11 +137,50 @@ class Tutorial:
         top, bottom = self._across_the_largest(labels.data)
         self._drag([top, bottom])
         print("split:", panel.note.text())
+        self._make_right(labels)
         QTest.keyClick(canvas, Qt.Key.Key_R)
-        height, width = self.truth.shape
-        self._drag([(height * 0.1, width * 0.1), (height * 0.9, width * 0.6)])
+        y0, x0, y1, x1 = self._region()
+        self._drag([(y0, x0), (y1, x1)])
         print("region:", panel.note.text())
+        print("corrected:", panel.counts.text())
         self._picture("review_panel")
+
+    def _region(self) -> tuple[float, float, float, float]:
+        """Return the part of the image that is made right as a whole."""
+        height, width = self.truth.shape
+        return height * 0.05, width * 0.05, height * 0.95, width * 0.65
+
+    def _make_right(self, labels: Any) -> None:
+        """Delete what fits no cell in the region, and draw boxes about the cells that are missed.
+
+        A region is vouched for as a whole, so nothing in it may stay wrong.
+        """
+        from qtpy.QtCore import Qt
+        from qtpy.QtTest import QTest
+
+        y0, x0, y1, x1 = self._region()
+        for label in self._unmatched(self._edited(labels), self.truth):
+            y, x = _deepest(self._edited(labels) == label)
+            if y0 <= y < y1 and x0 <= x < x1:
+                self._click((y, x), Qt.KeyboardModifier.ShiftModifier)
+        QTest.keyClick(self._canvas(), Qt.Key.Key_A)
+        for label in self._unmatched(self.truth, self._edited(labels)):
+            rows, cols = np.nonzero(self.truth == label)
+            if y0 <= rows.mean() < y1 and x0 <= cols.mean() < x1:
+                self._drag(
+                    [(rows.min() - 0.5, cols.min() - 0.5), (rows.max() + 1.5, cols.max() + 1.5)]
+                )
+
+    def _edited(self, labels: Any) -> npt.NDArray[Any]:
+        return np.array(labels.data)
+
+    def _unmatched(self, one: npt.NDArray[Any], other: npt.NDArray[Any]) -> list[int]:
+        """Return the labels of one image that none of the other fits."""
+        from dinomask.measure.matching import match
+
+        matching = match(one, other)
+        fitted = matching.reference_index[matching.matched(FITS_IOU)]
+        return [int(i) for i in np.delete(matching.reference_ids, fitted)]
 
     def _teach(self, panel: Any) -> None:
         self._enter("plan teaching")
@@ -188,9 +229,8 @@ class Tutorial:
                 continue
             mask = self.truth[box] == label
             if (labels[box][mask] > 0).mean() < 0.1:
-                deep = ndimage.distance_transform_edt(np.pad(mask, 1))
-                y, x = np.unravel_index(deep.argmax(), deep.shape)
-                points.append((box[0].start + y - 0.5, box[1].start + x - 0.5))
+                y, x = _deepest(mask)
+                points.append((box[0].start + y, box[1].start + x))
         return points
 
     def _false(self, labels: npt.NDArray[Any]) -> Point:
@@ -273,6 +313,15 @@ class Tutorial:
         QTest.qWait(700)
         save(self.viewer.screenshot(canvas_only=False, flash=False), self.out / f"{name}.png")
         self._enter(step)
+
+
+def _deepest(mask_yx: npt.NDArray[Any]) -> Point:
+    """Return the point of a mask that is farthest from its edge."""
+    from scipy import ndimage
+
+    deep = ndimage.distance_transform_edt(np.pad(mask_yx, 1))
+    y, x = np.unravel_index(deep.argmax(), deep.shape)
+    return float(y) - 0.5, float(x) - 0.5
 
 
 if __name__ == "__main__":
