@@ -49,6 +49,7 @@ def main() -> None:
     )
     parser.add_argument("--image", type=Path, default=SAMPLES / "histology.tif")
     parser.add_argument("--truth", type=Path, default=SAMPLES / "histology_labels.tif")
+    parser.add_argument("--name", help="what the image is called in the pictures")
     parser.add_argument("--minutes", type=float, default=2.0)
     parser.add_argument("--out", type=Path, default=IMAGES)
     args = parser.parse_args()
@@ -58,7 +59,8 @@ def main() -> None:
         for name in ("MODELS", "JOBS", "REVIEWS"):
             os.environ[f"DINOMASK_{name}"] = str(Path(folder) / name.lower())
         os.environ["NAPARI_CONFIG"] = str(Path(folder) / "settings.yaml")
-        image = Path(shutil.copy(args.image, folder))
+        name = args.name or args.image.stem
+        image = Path(shutil.copy(args.image, Path(folder) / f"{name}{args.image.suffix}"))
         Tutorial(image, args.truth, args.out, args.minutes).run()
 
 
@@ -112,6 +114,10 @@ class Tutorial:
         from qtpy.QtTest import QTest
 
         self._enter("segment")
+        ids, areas = np.unique(self.truth[self.truth > 0], return_counts=True)
+        panel.size_chooser.typed.click()
+        panel.size_chooser.field.setValue(float(np.median(np.sqrt(4 / np.pi * areas))))
+        print("objects in truth:", len(ids))
         QTest.mouseClick(panel.run_box.start, Qt.MouseButton.LeftButton)
         wait(lambda: panel.job is None)
         return np.array(self.viewer.layers[-1].data)
