@@ -5,19 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QEvent, Qt, QTimer
-from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtCore import QTimer
 
 from dinomask.errors import DinomaskError
 from napari_dinomask.comparison import Choice, Comparison, choose_field, field_of
 from napari_dinomask.compressing import say_closing
 from napari_dinomask.layers import image_layers
 from napari_dinomask.widgets.changes_box import ChangesBox
-from napari_dinomask.widgets.close_guard import STOP, CloseGuard
 from napari_dinomask.widgets.comparer import Comparer
 from napari_dinomask.widgets.compress_form import CompressForm
 from napari_dinomask.widgets.compress_results import ResultsBox
 from napari_dinomask.widgets.compress_runner import CompressRunner, plain
+from napari_dinomask.widgets.panel import WorkPanel
 from napari_dinomask.widgets.run_box import RunBox
 from napari_dinomask.widgets.segment import SegmentPanel
 from napari_dinomask.wording import say_error
@@ -26,11 +25,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from napari.components import ViewerModel
+    from qtpy.QtWidgets import QWidget
 
     Row = Mapping[str, Any]
 
+MIN_WIDTH_PX = 360
 
-class CompressPanel(QScrollArea):
+
+class CompressPanel(WorkPanel):
     """Compress a model in several ways, and compare them.
 
     Parameters
@@ -47,8 +49,6 @@ class CompressPanel(QScrollArea):
         self.changes_box = ChangesBox(napari_viewer)
         self.runner = CompressRunner(self.run_box)
         self.comparer = Comparer(napari_viewer, self.changes_box, self.run_box)
-        self.guard = CloseGuard(self, self._question, self._on_answer)
-        self._has_left = False
         self._arrange()
         self._connect()
         self.form.model_combo.refresh()
@@ -57,20 +57,9 @@ class CompressPanel(QScrollArea):
         self.runner.follower.look_for_unfinished()
 
     def _arrange(self) -> None:
-        body = QWidget()
-        column = QVBoxLayout(body)
-        column.setContentsMargins(8, 4, 8, 8)
-        column.setSpacing(5)
-        for widget in (self.form, self.run_box, self.results, self.changes_box):
-            column.addWidget(widget)
-        column.addStretch(1)
+        self.fill((self.form, self.run_box, self.results, self.changes_box), MIN_WIDTH_PX)
         self.run_box.pause.setToolTip("Wait; no processor works meanwhile")
         self.run_box.cancel.setToolTip("Stop; what was made and measured is kept")
-        self.setWidget(body)
-        self.setWidgetResizable(True)
-        self.setFrameShape(QFrame.Shape.NoFrame)
-        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.setMinimumWidth(360)
 
     def _connect(self) -> None:
         self.form.model_chosen.connect(self._ask_for_reasons)
@@ -152,34 +141,19 @@ class CompressPanel(QScrollArea):
         # once it is laid out anew
         QTimer.singleShot(0, lambda: self.ensureWidgetVisible(widget))
 
-    def _question(self) -> tuple[str, str] | None:
+    def question(self) -> tuple[str, str] | None:
+        """See `WorkPanel.question`."""
         return say_closing() if self.runner.is_busy else None
 
-    def _on_answer(self, answer: str) -> None:
-        self.runner.leave(stop=answer == STOP)
+    def follow_no_longer(self, *, stop: bool) -> None:
+        """See `WorkPanel.follow_no_longer`."""
+        self.runner.leave(stop=stop)
 
-    def event(self, event: QEvent | None) -> bool:
-        """Keep an eye on the window, and leave when napari takes the panel out of its dock."""
-        if event is not None and event.type() == QEvent.Type.Show:
-            self.guard.watch(self.window())
-        if event is not None and event.type() == QEvent.Type.ParentChange and self.parent() is None:
-            self._leave()
-        return super().event(event)
-
-    def closeEvent(self, event: Any) -> None:
-        """Leave when the panel is a window of its own."""
-        self._leave()
-        super().closeEvent(event)
-
-    def _leave(self) -> None:
+    def leave(self) -> None:
         """Follow nothing any more; a study goes on without the panel."""
-        if self._has_left:
-            return
-        self._has_left = True
         events = self.viewer.layers.events
         events.inserted.disconnect(self._show_start)
         events.removed.disconnect(self._show_start)
-        self.guard.watch(None)
         self.comparer.leave()
         self.runner.leave()
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QEvent, Qt, QTimer
-from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtCore import QTimer
 
 from dinomask.errors import DinomaskError
 from napari_dinomask.corrections import open_reviews
 from napari_dinomask.teach_wording import say_closing, say_plan
 from napari_dinomask.teaching import Source
 from napari_dinomask.widgets.changes_box import ChangesBox
-from napari_dinomask.widgets.close_guard import STOP, CloseGuard
 from napari_dinomask.widgets.comparer import Comparer
 from napari_dinomask.widgets.look import message
+from napari_dinomask.widgets.panel import WorkPanel
 from napari_dinomask.widgets.run_box import RunBox
 from napari_dinomask.widgets.shelf_box import ShelfBox
 from napari_dinomask.widgets.shelf_keeper import ShelfKeeper
@@ -31,11 +30,13 @@ if TYPE_CHECKING:
     from dinomask.adapt.progress import Preflight
     from dinomask.adapt.taught import TaughtImage
 
+MIN_WIDTH_PX = 320
+
 LOOK_MS = 1000
 """Time between two looks at what was corrected."""
 
 
-class TeachPanel(QScrollArea):
+class TeachPanel(WorkPanel):
     """Teach a model from corrections.
 
     Parameters
@@ -55,9 +56,7 @@ class TeachPanel(QScrollArea):
         self.runner = TeachRunner(self.run_box, self.curves_box)
         self.keeper = ShelfKeeper(self.shelf_box, self.runner.teacher, self.run_box)
         self.comparer = Comparer(napari_viewer, self.changes_box, self.run_box)
-        self.guard = CloseGuard(self, self._question, self._on_answer)
         self._stamps: list[tuple[str, int]] | None = None
-        self._has_left = False
         self._arrange()
         self._connect()
         self._look()
@@ -65,28 +64,18 @@ class TeachPanel(QScrollArea):
         self.runner.teacher.look_for_unfinished()
 
     def _arrange(self) -> None:
-        body = QWidget()
-        column = QVBoxLayout(body)
-        column.setContentsMargins(8, 4, 8, 8)
-        column.setSpacing(5)
-        for widget in (
+        column = (
             self.form,
             self.plan_note,
             self.run_box,
             self.curves_box,
             self.changes_box,
             self.shelf_box,
-        ):
-            column.addWidget(widget)
-        column.addStretch(1)
+        )
+        self.fill(column, MIN_WIDTH_PX)
         self.plan_note.hide()
         self.run_box.pause.setToolTip("Wait after this step; no time counts and no processor works")
         self.run_box.cancel.setToolTip("Save what was learned, and stop")
-        self.setWidget(body)
-        self.setWidgetResizable(True)
-        self.setFrameShape(QFrame.Shape.NoFrame)
-        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.setMinimumWidth(320)
 
     def _connect(self) -> None:
         self._timer = QTimer(self)
@@ -174,32 +163,17 @@ class TeachPanel(QScrollArea):
     def _show_changes(self) -> None:
         self.ensureWidgetVisible(self.changes_box)
 
-    def _question(self) -> tuple[str, str] | None:
+    def question(self) -> tuple[str, str] | None:
+        """See `WorkPanel.question`."""
         name = self.runner.name
         return say_closing(name) if self.runner.is_busy and name else None
 
-    def _on_answer(self, answer: str) -> None:
-        self.runner.leave(stop=answer == STOP)
+    def follow_no_longer(self, *, stop: bool) -> None:
+        """See `WorkPanel.follow_no_longer`."""
+        self.runner.leave(stop=stop)
 
-    def event(self, event: QEvent | None) -> bool:
-        """Keep an eye on the window, and leave when napari takes the panel out of its dock."""
-        if event is not None and event.type() == QEvent.Type.Show:
-            self.guard.watch(self.window())
-        if event is not None and event.type() == QEvent.Type.ParentChange and self.parent() is None:
-            self._leave()
-        return super().event(event)
-
-    def closeEvent(self, event: Any) -> None:
-        """Leave when the panel is a window of its own."""
-        self._leave()
-        super().closeEvent(event)
-
-    def _leave(self) -> None:
+    def leave(self) -> None:
         """Follow nothing any more; a teaching goes on without the panel."""
-        if self._has_left:
-            return
-        self._has_left = True
         self._timer.stop()
-        self.guard.watch(None)
         self.comparer.leave()
         self.runner.leave()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import platformdirs
 
-from dinomask.adapt.job_files import JobInputs, read_inputs, write_inputs
+from dinomask.adapt.job_files import NOUN, JobInputs, read_inputs, write_inputs
 from dinomask.adapt.progress import TeachProgress, TeachResult
 from dinomask.jobs import job
 from dinomask.jobs.job import JobReport as AnyReport
@@ -43,7 +43,7 @@ class TeachJob(job.Job[TeachProgress, TeachResult]):
     """
 
     worker = "dinomask.adapt.job_worker"
-    noun = "the teaching"
+    noun = NOUN
 
     def __init__(self, folder: Path, inputs: JobInputs, work: str = WORK) -> None:
         super().__init__(folder, work, inputs.config.threads)

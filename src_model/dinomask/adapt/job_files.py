@@ -21,9 +21,9 @@ import numpy as np
 import dinomask
 from dinomask.adapt.taught import TaughtImage
 from dinomask.config import TeachConfig, as_dict
-from dinomask.errors import DataError, OutputError
-from dinomask.jobs.beat import get, put
-from dinomask.jobs.files import JOB_FILE, restored, write_error
+from dinomask.errors import OutputError
+from dinomask.jobs.beat import put
+from dinomask.jobs.files import JOB_FILE, damaged, read_job, restored, write_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 TAUGHT_FOLDER = "taught"
 FORMAT = 1
+
+NOUN = "the teaching"
+"""What a job of this kind is called in messages."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,19 +107,12 @@ def read_inputs(folder: Path) -> JobInputs:
     DataError
         If there is none, or it is damaged or of a later version.
     """
-    path = folder / JOB_FILE
-    try:
-        raw = json.loads(get(path))
-        if int(raw["format"]) > FORMAT:
-            raise DataError(
-                expected=f"a teaching of format {FORMAT}",
-                got=f"format {raw['format']} in {path}",
-                remedy="Update DINOmask.",
-            )
+
+    def build(raw: dict[str, Any]) -> JobInputs:
         config = restored(TeachConfig, raw["config"])
         return JobInputs(raw["name"], config, raw["created"], tuple(raw["taught"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _damaged(path, error) from error
+
+    return read_job(folder, FORMAT, NOUN, build)
 
 
 def read_taught(folder: Path, inputs: JobInputs) -> list[TaughtImage]:
@@ -135,13 +131,5 @@ def read_taught(folder: Path, inputs: JobInputs) -> list[TaughtImage]:
             with np.load(path, allow_pickle=False) as arrays:
                 images.append(TaughtImage(**others | dict(arrays)))
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise _damaged(path, error) from error
+            raise damaged(path, error, NOUN) from error
     return images
-
-
-def _damaged(path: Path, error: Exception) -> DataError:
-    return DataError(
-        expected="the files of a teaching",
-        got=f"{path}: {error}",
-        remedy="Discard it and start again; the corrections are kept in their journal.",
-    )

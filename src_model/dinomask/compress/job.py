@@ -23,10 +23,10 @@ import platformdirs
 import dinomask
 from dinomask.compress.choose import Study
 from dinomask.config import as_dict
-from dinomask.errors import DataError, OutputError
+from dinomask.errors import OutputError
 from dinomask.jobs import job
-from dinomask.jobs.beat import get, put
-from dinomask.jobs.files import JOB_FILE, restored, write_error
+from dinomask.jobs.beat import put
+from dinomask.jobs.files import JOB_FILE, read_job, restored, write_error
 from dinomask.jobs.job import JobReport as AnyReport
 from dinomask.run.progress import Progress
 
@@ -139,25 +139,14 @@ def read_study(folder: Path) -> Study:
     DataError
         If there is none, or it is damaged or of a later version.
     """
-    path = folder / JOB_FILE
-    try:
-        raw = json.loads(get(path))
-        if int(raw["format"]) > FORMAT:
-            raise DataError(
-                expected=f"a comparison of format {FORMAT}",
-                got=f"format {raw['format']} in {path}",
-                remedy="Update DINOmask.",
-            )
+
+    def build(raw: dict[str, Any]) -> Study:
         study: Study = restored(Study, raw["study"])
         out = None if study.out is None else Path(study.out)
         places, other = (tuple(map(Path, p)) for p in (study.places, study.other))
         return dataclasses.replace(study, places=places, other=other, out=out)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            expected="the files of a comparison",
-            got=f"{path}: {error}",
-            remedy="Discard it and start again; the models that were made are kept.",
-        ) from error
+
+    return read_job(folder, FORMAT, StudyJob.noun, build)
 
 
 def jobs_folder() -> Path:

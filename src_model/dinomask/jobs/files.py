@@ -16,14 +16,19 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import json
 import types
 import typing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from dinomask.errors import DinomaskError, OutputError
+from dinomask.errors import DataError, DinomaskError, OutputError
+from dinomask.jobs.beat import get
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+T = TypeVar("T")
 
 JOB_FILE = "job.json"
 LAUNCHED_FILE = "launched.json"
@@ -49,6 +54,44 @@ def write_error(path: Path, error: OSError) -> OutputError:
         remedy="Free some space, then go on; what was done is kept."
         if is_full
         else "Change the folder's permissions, then go on.",
+    )
+
+
+def read_job(folder: Path, newest: int, noun: str, build: Callable[[dict[str, Any]], T]) -> T:
+    """Read what a job was asked to do.
+
+    Parameters
+    ----------
+    folder : of the job
+    newest : latest format that is known
+    noun : what it is called in messages, as “the teaching”
+    build : makes something of the file's values
+
+    Raises
+    ------
+    DataError
+        If there is none, or it is damaged or of a later version.
+    """
+    path = folder / JOB_FILE
+    try:
+        raw = json.loads(get(path))
+        if int(raw["format"]) > newest:
+            raise DataError(
+                expected=f"{noun} in the format {newest}",
+                got=f"format {raw['format']} in {path}",
+                remedy="Update DINOmask.",
+            )
+        return build(raw)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise damaged(path, error, noun) from error
+
+
+def damaged(path: Path, error: Exception, noun: str) -> DataError:
+    """Say that a file of a job can't be read, and what to do."""
+    return DataError(
+        expected=f"the files of {noun}",
+        got=f"{path}: {error}",
+        remedy="Discard it and start again; what it had finished is kept.",
     )
 
 

@@ -89,8 +89,6 @@ def _speed(bench: Bench, v: int) -> dict[str, Any]:
     clock = bench.config.clock
     rounds = [bench.units.get(f"round-{r}") or {} for r in range(bench.config.rounds)]
     images = [bench.units.get(f"image-{i}") or {} for i in range(len(bench.sources))]
-    # what is drawn and written for the first time is measured as warm-up
-    images = images[1:] if len(images) > 2 else images
     own, base = str(v), "0"
     network = [r[own]["network"][clock] for r in rounds]
     whole = [i[own]["seconds"][clock] for i in images]

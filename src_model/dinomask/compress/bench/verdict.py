@@ -85,7 +85,8 @@ def objections(row: Row, config: BenchConfig) -> list[str]:
     found = []
     relative = row["relative"]
     if relative["ap50_points"] < -config.tolerance:
-        found.append(f"loses {-relative['ap50_points']:.1f} points of AP")
+        what = "AP" if row["quality"]["against"] == "labels" else "agreement"
+        found.append(f"loses {-relative['ap50_points']:.1f} points of {what}")
     if not row["stability"]["stable"]:
         found.append(f"S is {row['stability']['s']:.2f}, not above {config.stability:g}")
     if max(certain_speedup(row), relative["smaller"]) < 1 + NOTICED:
