@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from dinomask.adapt.trial import Scene
     from dinomask.config import FitConfig, TeachConfig
 
-SHARES = (1.0, 0.75, 0.5)
+SHARES = (1.0, 0.6, 0.35, 0.2)
 """How far from base to taught the tried weights are."""
 
 
