@@ -89,9 +89,9 @@ def test_hits_count_within_their_class() -> None:
     masks = np.full((2, 28, 28), 255, np.uint8)
     found = Instances(boxes, np.array([0.9, 0.8], np.float32), np.array([0, 1], np.int32), masks)
     tile = np.zeros((3, 40, 80), np.float32)
-    right = _count(Scene(tile, labels, np.array([0, 0, 1])), found, 2)
-    swapped = _count(Scene(tile, labels, np.array([0, 1, 0])), found, 2)
-    plain = _count(Scene(tile, labels), dataclasses.replace(found, classes=found.classes * 0), 1)
+    right = _count(Scene(tile, labels, np.array([0, 0, 1])), found)
+    swapped = _count(Scene(tile, labels, np.array([0, 1, 0])), found)
+    plain = _count(Scene(tile, labels), dataclasses.replace(found, classes=found.classes * 0))
     assert right[HALF].tolist() == plain[HALF].tolist() == [2, 0, 0]
     assert swapped[HALF].tolist() == [0, 2, 2]
 

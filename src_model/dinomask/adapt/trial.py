@@ -195,9 +195,7 @@ def score_scenes(
         found = predictor.detect(scene.tile_cyx, config)
         n_objects += len(np.unique(scene.labels_yx[scene.labels_yx > 0]))
         for t, threshold in enumerate(thresholds):
-            counts[t] += _count(
-                scene, found.take(found.scores >= threshold), predictor.model.config.n_classes
-            )
+            counts[t] += _count(scene, found.take(found.scores >= threshold))
         if tick:
             tick()
     total = counts.sum(axis=2)
@@ -206,14 +204,16 @@ def score_scenes(
     return TrialScores(ap, tuple(thresholds), n_objects)
 
 
-def _count(scene: Scene, found: Instances, n_classes: int) -> Array:
+def _count(scene: Scene, found: Instances) -> Array:
     """Count hits, false and missed objects at each IoU, class by class; shape (10, 3)."""
     drawn = draw(found, scene.labels_yx.shape)
     counts = np.zeros((len(TAUS), 3))
-    known = 1 if scene.classes is None else int(scene.classes.max(initial=0)) + 1
-    for number in range(max(n_classes, known)):
+    last = int(found.classes.max(initial=0))
+    if scene.classes is not None:
+        last = max(last, int(scene.classes.max(initial=0)))
+    for number in range(last + 1):
         truth, shown = scene.labels_yx, drawn
-        if max(n_classes, known) > 1:
+        if last:
             truth = np.where((truth > 0) & (_class_at(truth, scene.classes) != number), 0, truth)
             of_found = np.concatenate([[0], found.classes])
             shown = np.where(of_found[drawn] == number, drawn, 0)
