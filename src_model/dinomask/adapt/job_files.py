@@ -33,6 +33,7 @@ TAUGHT_FOLDER = "taught"
 FORMAT = 1
 
 NOUN = "the teaching"
+KEPT = "the corrections are kept in their journal"
 """What a job of this kind is called in messages."""
 
 
@@ -112,7 +113,7 @@ def read_inputs(folder: Path) -> JobInputs:
         config = restored(TeachConfig, raw["config"])
         return JobInputs(raw["name"], config, raw["created"], tuple(raw["taught"]))
 
-    return read_job(folder, FORMAT, NOUN, build)
+    return read_job(folder, FORMAT, NOUN, build, KEPT)
 
 
 def read_taught(folder: Path, inputs: JobInputs) -> list[TaughtImage]:
@@ -131,5 +132,5 @@ def read_taught(folder: Path, inputs: JobInputs) -> list[TaughtImage]:
             with np.load(path, allow_pickle=False) as arrays:
                 images.append(TaughtImage(**others | dict(arrays)))
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise damaged(path, error, NOUN) from error
+            raise damaged(path, error, NOUN, KEPT) from error
     return images

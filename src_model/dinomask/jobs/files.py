@@ -57,7 +57,16 @@ def write_error(path: Path, error: OSError) -> OutputError:
     )
 
 
-def read_job(folder: Path, newest: int, noun: str, build: Callable[[dict[str, Any]], T]) -> T:
+KEPT = "what it had finished is kept"
+
+
+def read_job(
+    folder: Path,
+    newest: int,
+    noun: str,
+    build: Callable[[dict[str, Any]], T],
+    kept: str = KEPT,
+) -> T:
     """Read what a job was asked to do.
 
     Parameters
@@ -66,6 +75,7 @@ def read_job(folder: Path, newest: int, noun: str, build: Callable[[dict[str, An
     newest : latest format that is known
     noun : what it is called in messages, as “the teaching”
     build : makes something of the file's values
+    kept : what is not lost with it, for messages
 
     Raises
     ------
@@ -83,15 +93,15 @@ def read_job(folder: Path, newest: int, noun: str, build: Callable[[dict[str, An
             )
         return build(raw)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise damaged(path, error, noun) from error
+        raise damaged(path, error, noun, kept) from error
 
 
-def damaged(path: Path, error: Exception, noun: str) -> DataError:
+def damaged(path: Path, error: Exception, noun: str, kept: str = KEPT) -> DataError:
     """Say that a file of a job can't be read, and what to do."""
     return DataError(
         expected=f"the files of {noun}",
         got=f"{path}: {error}",
-        remedy="Discard it and start again; what it had finished is kept.",
+        remedy=f"Discard it and start again; {kept}.",
     )
 
 
