@@ -173,9 +173,9 @@ class Tutorial:
         for label in self._unmatched(self.truth, self._edited(labels)):
             rows, cols = np.nonzero(self.truth == label)
             if y0 <= rows.mean() < y1 and x0 <= cols.mean() < x1:
-                self._drag(
-                    [(rows.min() - 0.5, cols.min() - 0.5), (rows.max() + 1.5, cols.max() + 1.5)]
-                )
+                # a drag that begins beyond the image moves the camera
+                corners = [(rows.min(), cols.min()), (rows.max() + 1, cols.max() + 1)]
+                self._drag([tuple(np.clip(c, 1, np.array(self.truth.shape) - 1)) for c in corners])
 
     def _edited(self, labels: Any) -> npt.NDArray[Any]:
         return np.array(labels.data)
