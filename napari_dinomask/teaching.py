@@ -203,6 +203,9 @@ class Curves:
         return changed
 
     def _add_loss(self, step: int, loss: float) -> None:
+        if self.steps and self.steps[-1] == step:
+            # told again by a training that was taken up
+            del self.steps[-1:], self.losses[-1:], self.smooth[-1:]
         before = self.smooth[-1] if self.smooth else loss
         self.steps.append(step)
         self.losses.append(loss)

@@ -34,8 +34,12 @@ def test_everything_the_manifest_names_exists(manifest: PluginManifest) -> None:
 def test_the_panel_is_the_first_widget_and_in_the_layers_menu(manifest: PluginManifest) -> None:
     contributions = manifest.contributions
     assert contributions.widgets[0].display_name == "Segment"
-    (item,) = contributions.menus["napari/layers/segment"]
-    assert item.command == contributions.widgets[0].command
+    commands = {widget.command for widget in contributions.widgets}
+    shown = [item.command for items in contributions.menus.values() for item in items]
+    assert contributions.menus["napari/layers/segment"][0].command == shown[0]
+    assert shown[0] == contributions.widgets[0].command
+    # every panel has its entry in a menu, and only one
+    assert sorted(shown) == sorted(commands)
 
 
 def test_every_sample_has_an_entry(manifest: PluginManifest) -> None:
