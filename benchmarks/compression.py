@@ -51,7 +51,8 @@ DATA_SETS = ("dsb2018", "usiigaci")
 
 METHODS = (
     "bf16,openvino,int8-openvino,fuse,head-prune,mlp-prune,svd,token-merge,window,sparsify,"
-    "head-prune+distil,mlp-prune+distil,head-prune+mlp-prune+distil+int8-openvino"
+    "head-prune+distil,mlp-prune+distil,svd+int8-openvino,"
+    "head-prune+mlp-prune+distil+int8-openvino"
 )
 """Measured where --methods names no others."""
 

@@ -7,11 +7,22 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dinomask.compress.factorise import low_rank_factors, split_if_it_pays
+from dinomask.compress.calibration import Judge
+from dinomask.compress.factorise import SVD, low_rank_factors, split_if_it_pays
+from dinomask.compress.material import Material
 from dinomask.compress.statistics import InputStats
+from dinomask.compress.subject import Subject
+from dinomask.compress.work import Work
+from dinomask.config import NetworkShape, SvdSettings
 from dinomask.errors import ModelError
 from dinomask.nets.low_rank import LowRankLinear, full_weight, split_linear
-from tests.compress.small import compressible_model
+from dinomask.nets.zoo import load_model
+from tests.compress.small import FAST, compressible_model, save_model, write_images
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory, sample_nuclei, sample_nuclei_labels):
+    return write_images(tmp_path_factory.mktemp("images"), sample_nuclei, sample_nuclei_labels)
 
 
 @given(energy=st.floats(0.05, 0.999), seed=st.integers(0, 50))
@@ -60,6 +71,28 @@ def test_split_layers_answer_as_their_product_and_keep_the_mean():
     torch.testing.assert_close(split(inputs), expected, atol=1e-4, rtol=1e-4)
     whole = layer(inputs).mean(0)
     torch.testing.assert_close(split(inputs).mean(0), whole, atol=2e-2, rtol=2e-2)
+
+
+@given(step=st.integers(1, 9), energy=st.floats(0.05, 0.999))
+@settings(max_examples=20)
+def test_ranks_are_multiples_that_keep_no_less_energy(step, energy):
+    weight = torch.randn(12, 20, generator=torch.Generator().manual_seed(1))
+    _, _, least = low_rank_factors(weight, energy, None)
+    _, _, rank = low_rank_factors(weight, energy, None, step)
+    assert rank == 12 or (rank % step == 0 and least <= rank < least + step)
+
+
+@pytest.mark.filterwarnings("ignore::dinomask.compress.work.CompressionWarning")
+def test_less_is_left_out_where_the_objects_would_change(tmp_path, images):
+    manifest = save_model(tmp_path / "model", compressible_model())
+    subject = Subject(load_model(str(tmp_path / "model"))[0], manifest)
+    work = Work(FAST, subject, Material.find([images]), torch.device("cpu"), tmp_path)
+    lenient = SVD.apply(subject, SvdSettings(energy=0.2, least_agreement=0.001), work)
+    strict = SVD.apply(subject, SvdSettings(energy=0.2, least_agreement=0.999), work)
+    assert work.notes[1].endswith("energy 0.2") and not work.notes[-1].endswith("energy 0.2")
+    judge = Judge.of(subject, work)
+    assert judge.agreement(strict.model) >= judge.agreement(lenient.model)
+    assert not (subject.model.config.shape or NetworkShape()).low_rank
 
 
 def test_layers_that_do_not_exist_cannot_be_split():

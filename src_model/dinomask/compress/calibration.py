@@ -1,4 +1,4 @@
-"""What a quantised network is calibrated on and judged by: the user's tiles, and their objects."""
+"""What a network is quantised by and judged by: the user's tiles, and their objects."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import torch
 
 from dinomask.config import DetectConfig
-from dinomask.errors import DataError
 from dinomask.instances import draw
 from dinomask.measure.matching import mean_scores, score_image
 from dinomask.nets.backends.graphs import POOLED, POOLED_DETAIL, TILES
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from dinomask.nets.network import Network
 
 JUDGED = 8
-"""Tiles on which agreement is measured, none of them used for calibration."""
+"""Tiles on which agreement is measured; no method learns from them."""
 
 ROIS = 64
 """Objects of a tile that calibrate the mask graph."""
@@ -37,22 +36,68 @@ MOST = 100
 
 
 @dataclasses.dataclass(frozen=True)
+class Judge:
+    """Compares what networks find in tiles of the user's images with what one of them found.
+
+    Attributes
+    ----------
+    tiles : shape (`JUDGED`, 3, H, W), float32
+    found : label image of each of them, by the network that is compared with
+    """
+
+    tiles: Array
+    found: list[Array]
+    _predictor: Predictor
+
+    @staticmethod
+    @torch.inference_mode()
+    def of(subject: Subject, work: Work) -> Judge:
+        """Draw tiles that methods don't learn from, and find the objects in them.
+
+        Raises
+        ------
+        DataError
+            If there are no images.
+        """
+        predictor = Predictor(subject.model, subject.manifest, torch.device("cpu"))
+        material = work.require_material()
+        tiles = material.tiles(predictor, JUDGED, work.config.seed + 1).numpy()
+        return Judge(tiles, [_labels_of(predictor, tile) for tile in tiles], predictor)
+
+    @torch.inference_mode()
+    def agreement(self, network: Network) -> float:
+        """Return AP@0.5 of a network's objects against those found before."""
+        other = dataclasses.replace(self._predictor, network=network)
+        scores = [
+            score_image(labels, _labels_of(other, tile), taus=(0.5,))
+            for labels, tile in zip(self.found, self.tiles, strict=True)
+        ]
+        return float(mean_scores(scores).ap[0])
+
+    @staticmethod
+    def tell(agreement: float, least: float, work: Work) -> None:
+        """Note how well the network agrees; warn if that is too little."""
+        text = f"AP@0.5 of its objects against those of the model before: {agreement:.3f}"
+        if agreement < least:
+            work.warn(f"{text}, below {least:g}: look at its results before you rely on it")
+        else:
+            work.note(text)
+
+
+@dataclasses.dataclass(frozen=True)
 class Calibration:
-    """Inputs of the two graphs, as the float network sees them, and what it finds.
+    """Inputs of the two graphs, as the float network sees them, and who judges the outcome.
 
     Attributes
     ----------
     tiles : shape (n, 3, H, W), float32
     pooled : inputs of the mask graph, an entry a tile with objects
-    judged : shape (`JUDGED`, 3, H, W), further tiles
-    found : label image of each of them, by the float network
+    judge : compares with the float network, on further tiles
     """
 
     tiles: Array
     pooled: list[dict[str, Array]]
-    judged: Array
-    found: list[Array]
-    _predictor: Predictor
+    judge: Judge
 
     @staticmethod
     @torch.inference_mode()
@@ -62,19 +107,11 @@ class Calibration:
         Raises
         ------
         DataError
-            If there are no images, or nothing is found in any of them.
+            If there are no images.
         """
-        if work.material is None:
-            raise DataError(
-                expected="images to calibrate on",
-                got="none",
-                remedy="Give a folder of images like those to segment with --data; labels"
-                " aren't needed.",
-            )
         predictor = Predictor(subject.model, subject.manifest, torch.device("cpu"))
         n = work.config.tiles
-        tiles = work.material.tiles(predictor, n, work.config.seed)
-        judged = work.material.tiles(predictor, JUDGED, work.config.seed + 1).numpy()
+        tiles = work.require_material().tiles(predictor, n, work.config.seed)
         pooled = list(_pooled(subject.model, tiles))
         if not pooled:
             work.warn(
@@ -83,30 +120,11 @@ class Calibration:
                 " give images like those to segment"
             )
             pooled = list(_pooled(subject.model, tiles, floor=0.0))
-        found = [_labels_of(predictor, tile) for tile in judged]
-        return Calibration(tiles.numpy(), pooled, judged, found, predictor)
+        return Calibration(tiles.numpy(), pooled, Judge.of(subject, work))
 
     def look_inputs(self) -> Iterator[dict[str, Array]]:
         """Yield the inputs of the first graph."""
         yield from ({TILES: tile[None]} for tile in self.tiles)
-
-    @staticmethod
-    def tell(agreement: float, least: float, work: Work) -> None:
-        """Note how well the quantised network agrees; warn if that is too little."""
-        text = f"AP@0.5 of its objects against the float model's: {agreement:.3f}"
-        if agreement < least:
-            work.warn(f"{text}, below {least:g}: look at its results before you rely on it")
-        else:
-            work.note(text)
-
-    def agreement(self, network: Network) -> float:
-        """Return AP@0.5 of a network's objects against the float network's, over further tiles."""
-        other = dataclasses.replace(self._predictor, network=network)
-        scores = [
-            score_image(labels, _labels_of(other, tile), taus=(0.5,))
-            for labels, tile in zip(self.found, self.judged, strict=True)
-        ]
-        return float(mean_scores(scores).ap[0])
 
 
 def _pooled(

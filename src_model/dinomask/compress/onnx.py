@@ -87,13 +87,13 @@ class Int8Onnx:
                 _static(file, out, seen, HEADS if heads_in_float else ())
                 files.append(out)
                 work.tell(len(files) + 2 * rung, 4)
-            agreement = calibration.agreement(_network(subject, files))
+            agreement = calibration.judge.agreement(_network(subject, files))
             if best is None or agreement > best[0]:
                 best = agreement, files, heads_in_float
             if agreement >= settings.least_agreement:
                 break
         agreement, files, heads_in_float = best or (0.0, list(float_files), True)
-        calibration.tell(agreement, settings.least_agreement, work)
+        calibration.judge.tell(agreement, settings.least_agreement, work)
         notes = {
             "tiles": len(calibration.tiles),
             "agreement_ap50": round(agreement, 4),

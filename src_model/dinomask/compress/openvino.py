@@ -73,14 +73,14 @@ class Int8OpenVino:
         best: tuple[float, openvino.Model, tuple[str, ...]] | None = None
         for kept in FLOAT_LAYERS:
             look = _quantise_look(float_look, calibration, kept, work)
-            agreement = calibration.agreement(_network(subject, look, draw))
+            agreement = calibration.judge.agreement(_network(subject, look, draw))
             if best is None or agreement > best[0]:
                 best = agreement, look, kept
             if agreement >= settings.least_agreement:
                 break
         agreement, look, kept = best or (0.0, float_look, ())
         if agreement < settings.least_agreement:
-            with_float_masks = calibration.agreement(_network(subject, look, float_draw))
+            with_float_masks = calibration.judge.agreement(_network(subject, look, float_draw))
             if with_float_masks > agreement:
                 agreement, draw = with_float_masks, float_draw
         notes = {
@@ -88,7 +88,7 @@ class Int8OpenVino:
             "agreement_ap50": round(agreement, 4),
             "float_layers": list(kept) + (["masks"] if draw is float_draw else []),
         }
-        calibration.tell(agreement, settings.least_agreement, work)
+        calibration.judge.tell(agreement, settings.least_agreement, work)
         files = _save(look, draw, work.folder)
         artefact = Artefact.of(work, "openvino", files, ["openvino"], precision="int8", notes=notes)
         return dataclasses.replace(subject, artefact=artefact)

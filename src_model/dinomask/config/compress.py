@@ -70,9 +70,13 @@ class ChannelPruneSettings:
 class SvdSettings:
     """Splitting of linear layers in two of low rank."""
 
-    energy: float = 0.98
-    """Share of a layer's energy that its new rank keeps. Layers that this rank would not make
-    smaller stay whole."""
+    energy: float = 0.999
+    """Share of a layer's energy that its new rank keeps at least. Layers that this rank would not
+    make smaller stay whole."""
+
+    least_agreement: float = 0.97
+    """AP@0.5 that the objects found must reach against those found before, on tiles of the
+    user's images; below it, a tenth of the energy is lost, and again."""
 
     whitened: bool = True
     """Whether energy is that of the layer's outputs on the user's images, rather than that of its
@@ -80,6 +84,7 @@ class SvdSettings:
 
     def __post_init__(self) -> None:
         _require_ratio("share of energy", self.energy)
+        _require_ratio("agreement", self.least_agreement)
 
 
 @dataclasses.dataclass(frozen=True)
