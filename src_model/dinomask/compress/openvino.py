@@ -14,7 +14,7 @@ from dinomask.compress.calibration import Calibration
 from dinomask.compress.exportable import require_same
 from dinomask.compress.onnx_files import reason_against_export, write_onnx
 from dinomask.nets.backends.graphs import GraphNetwork
-from dinomask.nets.backends.openvino import DRAW_FILE, LOOK_FILE, OpenVinoGraph, options_of
+from dinomask.nets.backends.openvino import DRAW, LOOK, OpenVinoGraph, options_of, write_graph
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -106,14 +106,7 @@ def _read(subject: Subject, work: Work) -> tuple[openvino.Model, openvino.Model]
 
 
 def _save(look: openvino.Model, draw: openvino.Model, folder: Path) -> list[Path]:
-    import openvino
-
-    files = []
-    for model, name in ((look, LOOK_FILE), (draw, DRAW_FILE)):
-        path = folder / name
-        openvino.save_model(model, path, compress_to_fp16=True)
-        files += [path, path.with_suffix(".bin")]
-    return files
+    return [*write_graph(look, folder, LOOK), *write_graph(draw, folder, DRAW)]
 
 
 def _network(subject: Subject, look: openvino.Model, draw: openvino.Model) -> GraphNetwork:
