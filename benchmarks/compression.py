@@ -23,6 +23,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compressing.adapter import RECIPES, teach, with_adapter
 from compressing.models import describe, write_large
 from compressing.peer import find_stardist, measure_stardist
 from compressing.targets import compare_with_targets
@@ -145,6 +146,19 @@ def make_all(
     return variants, left_out
 
 
+def make_adapted(
+    study: Study, options: argparse.Namespace, bar: ProgressBar
+) -> tuple[list[Variant], dict[str, str]]:
+    """Teach an adapter, and make it smaller or merge it."""
+    work = options.work / "compression" / "adapters"
+    folder = teach(
+        study.model, study.places, work, study.config.distil.minutes or 1.0, options.threads
+    )
+    adapted = dataclasses.replace(study, adapter=str(folder), recipes=RECIPES, out=work)
+    made = make_variants(adapted, find_material(study)[0], bar)
+    return [with_adapter(study.model, folder), *made.variants], made.left_out
+
+
 def compare(name: str, options: argparse.Namespace, console: Console) -> dict[str, Any]:
     """Make and measure the variants of one model."""
     is_large = name == "large"
@@ -154,7 +168,11 @@ def compare(name: str, options: argparse.Namespace, console: Console) -> dict[st
     recipes = choose_recipes([LARGE_METHODS if is_large else options.methods or METHODS])
     study = study_of(model, recipes, options)
     with ProgressBar(console) as bar:
-        variants, left_out = make_all(study, options, bar, "" if is_large else options.student)
+        adapted, left_out = [], {}
+        if not is_large and not options.methods:
+            adapted, left_out = make_adapted(study, options, bar)
+        variants, also_left_out = make_all(study, options, bar, "" if is_large else options.student)
+        variants, left_out = [*variants, *adapted], left_out | also_left_out
         _, to_judge = find_material(study)
         away = _other(study) if study.other and not is_large else []
         original = Variant(ORIGINAL, model)

@@ -5,10 +5,14 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from compressing.adapter import TAUGHT
+from dinomask.compress.bench.variant import ORIGINAL
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     Row = dict[str, Any]
+    Measure = Callable[[Row, dict[str, Row]], float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,14 +23,14 @@ class Target:
     ----------
     what : in words
     applies : tells whether a variant is of the kind, from its methods
-    measure : the figure, from a row of the bench and that of the original
+    measure : the figure, from a row of the bench and all rows by name
     least : it should be at least this
     needs_accuracy : whether random weights say nothing about it
     """
 
     what: str
     applies: Callable[[Sequence[str]], bool]
-    measure: Callable[[Row, Row], float]
+    measure: Measure
     least: float
     needs_accuracy: bool = False
 
@@ -47,21 +51,29 @@ def _sparse_lora(methods: Sequence[str]) -> bool:
     return "lora-sparsify" in methods
 
 
-def _points(row: Row, _: Row) -> float:
+def _merged(methods: Sequence[str]) -> bool:
+    return "merge" in methods
+
+
+def _points(row: Row, _: dict[str, Row]) -> float:
     return float(row["relative"]["ap50_points"])
 
 
-def _of(name: str) -> Callable[[Row, Row], float]:
+def _of(name: str) -> Measure:
     return lambda row, _: float(row["relative"][name])
 
 
-def _smaller(row: Row, original: Row) -> float:
+def _smaller(row: Row, rows: dict[str, Row]) -> float:
     # files of checkpoints hold half precision, which is a gain already
-    return 4e-6 * float(original["parameters"]) / float(row["size_mb"])
+    return 4e-6 * float(rows[ORIGINAL]["parameters"]) / float(row["size_mb"])
 
 
-def _memory_saved(row: Row, _: Row) -> float:
+def _memory_saved(row: Row, _: dict[str, Row]) -> float:
     return 100 * (1 - float(row["relative"]["model_memory"]))
+
+
+def _points_of_adapter(row: Row, rows: dict[str, Row]) -> float:
+    return 100 * float(row["quality"]["ap50"] - rows[TAUGHT]["quality"]["ap50"])
 
 
 TARGETS = (
@@ -74,7 +86,9 @@ TARGETS = (
     Target("half + distil: points of AP", _half, _points, -1.0, needs_accuracy=True),
     Target("student: ×", _student, _of("speedup"), 4.0),
     Target("student: points of AP", _student, _points, -2.0, needs_accuracy=True),
-    Target("sparse LoRA: points of AP", _sparse_lora, _points, -0.5, needs_accuracy=True),
+    Target("sparse LoRA: points of AP against it whole", _sparse_lora, _points_of_adapter, -0.5),
+    # what is left is chance
+    Target("merged LoRA: network ×", _merged, _of("network_speedup"), 0.95),
 )
 
 
@@ -87,12 +101,13 @@ def compare_with_targets(report: dict[str, Any], random: bool) -> list[dict[str,
     random : whether the model's weights are, so that accuracy says nothing
     """
     found = []
+    rows = {row["name"]: row for row in report["variants"]}
     for target in TARGETS:
         if target.needs_accuracy and random:
             continue
         for row in report["variants"][1:]:
             if target.applies(row["methods"]):
-                value = target.measure(row, report["variants"][0])
+                value = target.measure(row, rows)
                 found.append(
                     {
                         "target": target.what,

@@ -16,7 +16,7 @@ from dinomask.compress.pipeline import compress
 from dinomask.compress.work import CompressionWarning
 from dinomask.config import as_dict
 from dinomask.errors import CancelledError, DataError, DinomaskError, ModelError
-from dinomask.nets.adapter_manifest import read_adapter_manifest
+from dinomask.nets.adapter_manifest import find_adapter, read_adapter_manifest
 from dinomask.nets.adapters import adapters_folder
 from dinomask.nets.catalogue import find_model, read_manifest, user_models_folder
 
@@ -169,8 +169,8 @@ def _told() -> Iterator[list[str]]:
 
 def _folder(study: Study, recipe: Recipe) -> Path:
     """Return where a variant lies: by its name among the user's models, or in ``out``."""
-    base = study.adapter or find_model(study.model).name
-    name = "-".join([base, *recipe.methods])
+    base = find_adapter(study.adapter) if study.adapter else find_model(study.model)
+    name = "-".join([base.name, *recipe.methods])
     if study.out is not None:
         return study.out if len(study.recipes) == 1 else study.out / name
     return (adapters_folder() if recipe.of_adapter else user_models_folder()) / name
