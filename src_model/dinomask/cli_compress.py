@@ -25,6 +25,8 @@ from dinomask.errors import OutputError, SettingsError
 if TYPE_CHECKING:
     from typing import Any
 
+    from dinomask.compress.choose import Study
+
 COMPRESS_DEFAULTS = CompressConfig()
 BENCH_DEFAULTS = BenchConfig()
 CompressOptions = Annotated[CompressConfig, Parameter(name="*")]
@@ -84,8 +86,6 @@ def compress(
         Write all figures to this file.
     """
     from dinomask.compress.choose import Study, choose_recipes
-    from dinomask.compress.study import run_study
-    from dinomask.terminal import ProgressBar, compression_table, print_table
 
     if "help" in method:
         _list_methods()
@@ -111,9 +111,24 @@ def compress(
     )
     if analyse:
         _analyse(segment)
-    with ProgressBar(err_console) as bar:
-        report = run_study(study, _work_folder(study), bar)
+    report = _run(study)
     write_report(json, report)
+    _tell(report, chart)
+    return 0
+
+
+def _run(study: Study) -> dict[str, Any]:
+    from dinomask.compress.study import run_study
+    from dinomask.terminal import ProgressBar
+
+    with ProgressBar(err_console) as bar:
+        return run_study(study, _work_folder(study), bar)
+
+
+def _tell(report: dict[str, Any], chart: Path | None) -> None:
+    """Print a report, what was left out of it, and where the results are."""
+    from dinomask.terminal import compression_table, print_table
+
     print_table(out_console, compression_table(report))
     for name, reason in report["left_out"].items():
         complain("warning", f"{name} is left out: {reason}")
@@ -127,7 +142,6 @@ def compress(
     for row in report["variants"][1:]:
         say(f"{row['name']} → {row['model']}")
     say(report["recommendation"])
-    return 0
 
 
 def _list_methods() -> None:

@@ -11,19 +11,21 @@ The other files are those of every job, see `dinomask.jobs.files`.
 from __future__ import annotations
 
 import dataclasses
-import datetime
-import json
 import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import dinomask
 from dinomask.adapt.taught import TaughtImage
 from dinomask.config import TeachConfig, as_dict
-from dinomask.errors import OutputError
-from dinomask.jobs.beat import put
-from dinomask.jobs.files import JOB_FILE, damaged, read_job, restored, write_error
+from dinomask.jobs.files import (
+    damaged,
+    read_job,
+    require_free,
+    restored,
+    write_error,
+    write_job,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,29 +66,17 @@ def write_inputs(
     OutputError
         If the folder holds a teaching already, or can't be written.
     """
-    if (folder / JOB_FILE).exists():
-        raise OutputError(
-            expected="a folder without a teaching",
-            got=f"{folder / JOB_FILE}",
-            remedy="Go on with that one, discard it, or choose another folder.",
-        )
+    require_free(folder, "a teaching")
     entries = []
     try:
         (folder / TAUGHT_FOLDER).mkdir(parents=True, exist_ok=True)
         for i, image in enumerate(taught):
             file = f"{TAUGHT_FOLDER}/{i:04d}.npz"
             entries.append({"file": file} | _write_taught(folder / file, image))
-        job = {
-            "format": FORMAT,
-            "name": name,
-            "config": as_dict(config),
-            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "dinomask_version": dinomask.__version__,
-            "taught": entries,
-        }
-        put(folder / JOB_FILE, json.dumps(job, indent=1), durable=True)
     except OSError as error:
         raise write_error(folder, error) from error
+    asked = {"name": name, "config": as_dict(config), "taught": entries}
+    write_job(folder, FORMAT, asked)
 
 
 def _write_taught(path: Path, image: TaughtImage) -> dict[str, Any]:

@@ -12,7 +12,6 @@ The other files are those of every job, see `dinomask.jobs.files`.
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import json
 import os
 from pathlib import Path
@@ -20,13 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 import platformdirs
 
-import dinomask
 from dinomask.compress.choose import Study
 from dinomask.config import as_dict
-from dinomask.errors import OutputError
 from dinomask.jobs import job
-from dinomask.jobs.beat import put
-from dinomask.jobs.files import JOB_FILE, read_job, restored, write_error
+from dinomask.jobs.files import read_job, require_free, restored, write_job
 from dinomask.jobs.job import JobReport as AnyReport
 from dinomask.run.progress import Progress
 
@@ -112,23 +108,8 @@ def write_study(folder: Path, study: Study) -> None:
     OutputError
         If the folder holds a job already, or can't be written.
     """
-    if (folder / JOB_FILE).exists():
-        raise OutputError(
-            expected="a folder without a comparison",
-            got=f"{folder / JOB_FILE}",
-            remedy="Go on with that one, discard it, or choose another folder.",
-        )
-    raw = {
-        "format": FORMAT,
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "dinomask_version": dinomask.__version__,
-        "study": as_dict(study),
-    }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        put(folder / JOB_FILE, json.dumps(raw, indent=1, default=os.fspath), durable=True)
-    except OSError as error:
-        raise write_error(folder, error) from error
+    require_free(folder, "a comparison")
+    write_job(folder, FORMAT, {"study": as_dict(study)})
 
 
 def read_study(folder: Path) -> Study:

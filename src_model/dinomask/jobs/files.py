@@ -15,14 +15,17 @@ work/             of the work itself
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import errno
 import json
+import os
 import types
 import typing
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import dinomask
 from dinomask.errors import DataError, DinomaskError, OutputError
-from dinomask.jobs.beat import get
+from dinomask.jobs.beat import get, put
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,6 +58,49 @@ def write_error(path: Path, error: OSError) -> OutputError:
         if is_full
         else "Change the folder's permissions, then go on.",
     )
+
+
+def require_free(folder: Path, noun: str) -> None:
+    """Make sure that a folder holds no job.
+
+    Raises
+    ------
+    OutputError
+        If it does.
+    """
+    if (folder / JOB_FILE).exists():
+        raise OutputError(
+            expected=f"a folder without {noun}",
+            got=f"{folder / JOB_FILE}",
+            remedy="Go on with that one, discard it, or choose another folder.",
+        )
+
+
+def write_job(folder: Path, version: int, asked: dict[str, Any]) -> None:
+    """Write what a job is to do, after all else that it needs.
+
+    Parameters
+    ----------
+    folder : of the job; made where it is missing
+    version : of the format of `asked`
+    asked : plain values and paths
+
+    Raises
+    ------
+    OutputError
+        If it can't be written.
+    """
+    raw = {
+        "format": version,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "dinomask_version": dinomask.__version__,
+        **asked,
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        put(folder / JOB_FILE, json.dumps(raw, indent=1, default=os.fspath), durable=True)
+    except OSError as error:
+        raise write_error(folder, error) from error
 
 
 KEPT = "what it had finished is kept"
