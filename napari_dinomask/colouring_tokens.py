@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from dinomask.run.predictor import Predictor
     from dinomask.run.progress import OnProgress
 
+UNMOVED = (
+    "The layer that is shown is as before, since the adapter changes later ones: "
+    "choose the last layer to see it."
+)
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Coloured:
@@ -57,14 +62,14 @@ class ColourWish:
     open_image : opens the image or a part of it; called in the thread
     config : model, adapter, tiles
     diameter_px : of the objects; None estimates it
-    layer : of the network; -1 is the last
+    layer : of the network; -1 is the last, None the library's default
     compare : colour without the adapter, too, in the same colours
     """
 
     open_image: Callable[[], Image]
     config: SegmentConfig
     diameter_px: float | None
-    layer: int = -1
+    layer: int | None = None
     compare: bool = False
 
     def run(self, on_progress: OnProgress) -> Coloured:
@@ -97,7 +102,10 @@ class ColourWish:
             args = (image, self.config, diameter_px, self.layer, predictor)
             after = _colour(*args, found, on_progress)
             taught = _Seen(image, self.config, diameter_px, predictor)
-            return Coloured(image, after, found, _say_moved(before_nd, taught.tokens()))
+            said = _say_moved(before_nd, taught.tokens())
+            if bool((found.rgb_yxc == after.rgb_yxc).all()):
+                said = f"{said} {UNMOVED}"
+            return Coloured(image, after, found, said)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,7 +150,7 @@ def _colour(
     image: Image,
     config: SegmentConfig,
     diameter_px: float,
-    layer: int,
+    layer: int | None,
     predictor: Predictor,
     basis: TokenColours | None,
     on_progress: OnProgress,

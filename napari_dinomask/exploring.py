@@ -40,14 +40,15 @@ class Look:
     labels_yx : a copy
     table : what is known of them, by the column ``id``
     config : model, channels, tiles
-    layer : of the network, whose features are taken; -1 is the last
+    layer : of the network, whose features are taken; -1 is the last, None the library's
+        default
     """
 
     open_image: Callable[[], Image]
     labels_yx: Array
     table: pd.DataFrame
     config: SegmentConfig
-    layer: int = -1
+    layer: int | None = None
 
     def run(self, on_progress: OnProgress) -> Objects:
         """Compute features of all cells, and lay them out by PCA, which takes no time.
@@ -73,7 +74,7 @@ class Look:
                 image,
                 self.labels_yx,
                 table=self.table,
-                layers=(self.layer,),
+                layers=() if self.layer is None else (self.layer,),
                 config=self.config,
                 predictor=predictor,
                 on_progress=on_progress,

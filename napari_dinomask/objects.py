@@ -44,10 +44,10 @@ class Objects:
     Attributes
     ----------
     map : where they lie; None before there is one
-    layer : of the network, as it was asked for; -1 is the last
+    layer : of the network, as it was asked for; -1 is the last, None the library's default
     """
 
-    def __init__(self, features: ObjectFeatures, layer: int = -1) -> None:
+    def __init__(self, features: ObjectFeatures, layer: int | None = None) -> None:
         self.layer = layer
         self.features = features
         self.map: ObjectMap | None = None

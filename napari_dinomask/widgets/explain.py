@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QEvent, Qt
-from qtpy.QtWidgets import QFrame, QScrollArea, QTabWidget, QVBoxLayout, QWidget
+from qtpy.QtCore import QEvent
+from qtpy.QtWidgets import QTabWidget, QVBoxLayout, QWidget
 
 from dinomask.errors import DinomaskError
 from napari_dinomask.widgets.attention_tab import AttentionTab
+from napari_dinomask.widgets.explain_tab import TabArea
 from napari_dinomask.widgets.explain_target import ExplainTarget
 from napari_dinomask.widgets.features_tab import FeaturesTab
 from napari_dinomask.widgets.labels_combo import LabelsCombo
@@ -81,12 +82,7 @@ class ExplainPanel(QWidget):
         ):
             column.addWidget(widget)
         for page in self.pages:
-            area = QScrollArea()
-            area.setWidget(page)
-            area.setWidgetResizable(True)
-            area.setFrameShape(QFrame.Shape.NoFrame)
-            area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-            self.tabs.addTab(area, page.title)
+            self.tabs.addTab(TabArea(page), page.title)
         column.addWidget(self.tabs, 1)
         self.setMinimumWidth(340)
 

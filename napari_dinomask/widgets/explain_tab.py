@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from qtpy.QtWidgets import QVBoxLayout, QWidget
+from qtpy.QtCore import QEvent, Qt
+from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from napari_dinomask.widgets.look import MESSAGES, message, tell
 
@@ -60,3 +61,31 @@ class ExplainTab(QWidget):
         self.note.setObjectName(severity)
         self.note.setStyleSheet(MESSAGES[severity])
         tell(self.note, text)
+
+
+class TabArea(QScrollArea):
+    """Scrolls a tab up and down; as wide as the tab needs, so that the bar covers nothing.
+
+    Parameters
+    ----------
+    tab : what is scrolled
+    """
+
+    def __init__(self, tab: ExplainTab) -> None:
+        super().__init__()
+        self.setWidget(tab)
+        self.setWidgetResizable(True)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self._fit()
+
+    def eventFilter(self, watched: Any, event: Any) -> bool:
+        """Follow the tab when it shows other widgets."""
+        if event.type() == QEvent.Type.LayoutRequest and watched is self.widget():
+            self._fit()
+        return bool(super().eventFilter(watched, event))
+
+    def _fit(self) -> None:
+        tab, bar = self.widget(), self.verticalScrollBar()
+        if tab is not None and bar is not None:
+            self.setMinimumWidth(tab.minimumSizeHint().width() + bar.sizeHint().width())

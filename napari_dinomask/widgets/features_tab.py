@@ -149,7 +149,7 @@ class FeaturesTab(ExplainTab):
             open_image,
             target.config,
             target.diameter_px,
-            int(self.layer.value()),
+            self.layer.layer_index,
             self.compare.isVisibleTo(self) and self.compare.isChecked(),
         )
         corner = (0, 0) if window is None else window[:2]

@@ -26,31 +26,42 @@ if TYPE_CHECKING:
 
 _METHODS = {"UMAP": "umap", "t-SNE": "tsne", "PCA": "pca"}
 _DEEPEST = 48
+_USUAL = 0
 LAYER_TIP = (
-    "The network looks in layers: early ones see edges and texture, late ones shapes and kinds."
+    "The network looks in layers: early ones see edges and texture, late ones shapes and kinds. "
+    "The usual one lies at three quarters of the depth; after it, tiles agree less."
 )
 
 
 class LayerSpin(QSpinBox):
-    """Chooses a layer of the network, counted from the last."""
+    """Chooses a layer of the network, counted from the last, or leaves it to the library."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.setRange(-_DEEPEST, -1)
-        self.setValue(-1)
+        self.setRange(-_DEEPEST, _USUAL)
+        self.setValue(_USUAL)
         self.setToolTip(LAYER_TIP)
+
+    @property
+    def layer_index(self) -> int | None:
+        """The layer, of which -1 is the last; None is the library's default."""
+        return None if self.value() == _USUAL else int(self.value())
 
     def textFromValue(self, value: int) -> str:
         """Say which."""
+        if value == _USUAL:
+            return "usual layer"
         return "last layer" if value == -1 else f"last − {-1 - value}"
 
     def valueFromText(self, text: str | None) -> int:
         """Understand what is typed: ``3`` and ``last − 3`` are the same layer."""
         found = re.search(r"\d+", text or "")
-        return -1 - int(found.group()) if found else -1
+        if found:
+            return -1 - int(found.group())
+        return -1 if "last" in (text or "") else _USUAL
 
     def validate(self, text: str | None, place: int) -> tuple[QValidator.State, str, int]:
-        """Let anything be typed; what can't be understood is the last layer."""
+        """Let anything be typed; what can't be understood is the usual layer."""
         from qtpy.QtGui import QValidator
 
         return QValidator.State.Acceptable, text or "", place
@@ -92,6 +103,6 @@ class MapForm(QWidget):
         return MapConfig(method=self.method.currentData())
 
     @property
-    def layer_index(self) -> int:
-        """The layer, counted from the last, which is -1."""
-        return int(self.layer.value())
+    def layer_index(self) -> int | None:
+        """The layer, of which -1 is the last; None is the library's default."""
+        return self.layer.layer_index

@@ -24,6 +24,9 @@ from dinomask.config import ClusterConfig, MapConfig, as_dict
 from dinomask.errors import SettingsError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dinomask.config import SegmentConfig
     from dinomask.explain.embedding import ObjectMap
     from dinomask.explain.objects import ObjectFeatures
     from dinomask.instances import Array
@@ -35,7 +38,25 @@ NAMES = {"umap": "UMAP", "tsne": "t-SNE", "pca": "PCA"}
 
 @dataclasses.dataclass(frozen=True)
 class MapOptions:
-    """What becomes of a map."""
+    """What is laid out, and what becomes of the map."""
+
+    output: OutPath
+    """Table with the positions (.parquet, .csv), also with the features (.h5ad, .zarr), or a
+    picture (.png, .svg)."""
+
+    labels: LabelPaths = ()
+    """Label image of each image, such as the output of `segment`. Without them the images are
+    segmented first."""
+
+    layer: int | None = None
+    """Which layer of the backbone, from 0; -1 is the last. Left out, the one at three quarters
+    of the depth."""
+
+    metric: Literal["cosine", "euclidean"] = MAP_DEFAULTS.metric
+    """By the angle between features, or by their distance."""
+
+    seed: int = MAP_DEFAULTS.seed
+    """The same seed gives the same map."""
 
     clusters: str | None = None
     """Also part the objects into so many groups by k-means, or by 'hdbscan' into as many as
@@ -53,66 +74,67 @@ class MapOptions:
     overwrite: bool = False
     """Replace existing outputs."""
 
-    def check(self, output: Path, json: Path | None) -> None:
+    axes: str | None = None
+    """Names of the images' axes, where the files don't tell."""
+
+    plane: tuple[str, ...] = ()
+    """Which plane of movies or stacks: z=5."""
+
+    json: JsonPath = None
+    """Write settings and figures to this file."""
+
+    def check(self) -> None:
         """Refuse what can't be written or be meant, before any work."""
         from dinomask.explain.map_files import MAP_SUFFIX
         from dinomask.explain.object_files import FEATURE_SUFFIXES
         from dinomask.explain.outputs import check_new
         from dinomask.explain.picture import PICTURE_SUFFIXES
 
-        check_new(output, (*FEATURE_SUFFIXES, *PICTURE_SUFFIXES), self.overwrite)
+        check_new(self.output, (*FEATURE_SUFFIXES, *PICTURE_SUFFIXES), self.overwrite)
         if self.save_map is not None:
             check_new(self.save_map, (MAP_SUFFIX,), self.overwrite)
-        check_report(json)
+        check_report(self.json)
         if self.into is not None and self.save_map is not None:
             raise SettingsError(
                 expected="a map to place objects into, or one to save",
                 got="--into and --save-map",
                 remedy="A map stays as it is when objects are placed into it: leave out one.",
             )
-        self.grouping(0)
+        self.grouping()
 
-    def layers(self, asked: int | None) -> list[int]:
-        """Return whose features are needed: those of the map to place objects into."""
+    def collect(self, images: Sequence[str], config: SegmentConfig) -> ObjectFeatures:
+        """Compute what is to be laid out: features as those of the map to place objects into."""
         from dinomask.explain.map_files import load_map
 
+        layers = [] if self.layer is None else [self.layer]
         if self.into is not None:
-            return [load_map(self.into).layer]
-        return [] if asked is None else [asked]
+            layers = [load_map(self.into).layer]
+        return collect(images, self.labels, config, layers, self.axes, self.plane)
 
-    def grouping(self, seed: int) -> ClusterConfig | None:
+    def grouping(self) -> ClusterConfig | None:
         """Return how to part objects into groups; None if that isn't asked for."""
         if self.clusters is None:
             return None
         if self.clusters == "hdbscan":
-            return ClusterConfig("hdbscan", seed=seed)
+            return ClusterConfig("hdbscan", seed=self.seed)
         if not self.clusters.isdigit():
             raise SettingsError(
                 expected="a number of groups, or hdbscan",
                 got=repr(self.clusters),
                 remedy="Try --clusters 5.",
             )
-        return ClusterConfig("kmeans", n_clusters=int(self.clusters), seed=seed)
+        return ClusterConfig("kmeans", n_clusters=int(self.clusters), seed=self.seed)
 
 
-OPTIONS_DEFAULTS = MapOptions()
 MapOptionsParameter = Annotated[MapOptions, Parameter(name="*")]
 
 
 def umap(
     *images: str,
-    output: OutPath,
-    labels: LabelPaths = (),
-    layer: int | None = None,
+    options: MapOptionsParameter,
     neighbours: int = MAP_DEFAULTS.n_neighbours,
     min_dist: float = MAP_DEFAULTS.min_dist,
-    metric: Literal["cosine", "euclidean"] = MAP_DEFAULTS.metric,
-    seed: int = MAP_DEFAULTS.seed,
-    options: MapOptionsParameter = OPTIONS_DEFAULTS,
     config: SegmentOptions = SEGMENT_DEFAULTS,
-    axes: str | None = None,
-    plane: tuple[str, ...] = (),
-    json: JsonPath = None,
 ) -> int:
     """Lay objects out by UMAP, so that those that look alike to the model lie together.
 
@@ -120,49 +142,26 @@ def umap(
     ----------
     images
         One or several, each what `segment` takes.
-    output
-        Table with the positions (.parquet, .csv), also with the features (.h5ad, .zarr), or a
-        picture (.png, .svg).
-    labels
-        Label image of each image, such as the output of `segment`. Without them the images are
-        segmented first.
-    layer
-        Which layer of the backbone, from 0; -1 is the last. Left out, the one at three quarters
-        of the depth.
     neighbours
         How many each object is kept close to. Few show fine groups, many the whole.
     min_dist
         How tightly objects may be packed, from 0 to 1.
-    metric
-        By the angle between features, or by their distance.
-    seed
-        The same seed gives the same map.
-    axes
-        Names of the images' axes, where the files don't tell.
-    plane
-        Which plane of movies or stacks: z=5.
-    json
-        Write settings and figures to this file.
     """
-    how = MapConfig("umap", n_neighbours=neighbours, min_dist=min_dist, metric=metric, seed=seed)
-    options.check(output, json)
-    objects = collect(images, labels, config, options.layers(layer), axes, plane)
-    return _map((objects, how), options, output, json)
+    how = MapConfig(
+        "umap",
+        n_neighbours=neighbours,
+        min_dist=min_dist,
+        metric=options.metric,
+        seed=options.seed,
+    )
+    return _map(images, how, options, config)
 
 
 def tsne(
     *images: str,
-    output: OutPath,
-    labels: LabelPaths = (),
-    layer: int | None = None,
+    options: MapOptionsParameter,
     perplexity: float = MAP_DEFAULTS.perplexity,
-    metric: Literal["cosine", "euclidean"] = MAP_DEFAULTS.metric,
-    seed: int = MAP_DEFAULTS.seed,
-    options: MapOptionsParameter = OPTIONS_DEFAULTS,
     config: SegmentOptions = SEGMENT_DEFAULTS,
-    axes: str | None = None,
-    plane: tuple[str, ...] = (),
-    json: JsonPath = None,
 ) -> int:
     """Lay objects out by t-SNE, so that those that look alike to the model lie together.
 
@@ -170,46 +169,24 @@ def tsne(
     ----------
     images
         One or several, each what `segment` takes.
-    output
-        Table with the positions (.parquet, .csv), also with the features (.h5ad, .zarr), or a
-        picture (.png, .svg).
-    labels
-        Label image of each image, such as the output of `segment`. Without them the images are
-        segmented first.
-    layer
-        Which layer of the backbone, from 0; -1 is the last. Left out, the one at three quarters
-        of the depth.
     perplexity
         About how many neighbours each object is kept close to.
-    metric
-        By the angle between features, or by their distance.
-    seed
-        The same seed gives the same map.
-    axes
-        Names of the images' axes, where the files don't tell.
-    plane
-        Which plane of movies or stacks: z=5.
-    json
-        Write settings and figures to this file.
     """
-    how = MapConfig("tsne", perplexity=perplexity, metric=metric, seed=seed)
-    options.check(output, json)
-    objects = collect(images, labels, config, options.layers(layer), axes, plane)
-    return _map((objects, how), options, output, json)
+    how = MapConfig("tsne", perplexity=perplexity, metric=options.metric, seed=options.seed)
+    return _map(images, how, options, config)
 
 
-def _map(
-    objects: tuple[ObjectFeatures, MapConfig], options: MapOptions, output: Path, json: Path | None
-) -> int:
+def _map(images: Sequence[str], how: MapConfig, options: MapOptions, config: SegmentConfig) -> int:
     """Lay objects out, and write what is asked for."""
     from dinomask.explain.clusters import find_clusters
     from dinomask.explain.map_files import save_map
     from dinomask.terminal import ProgressBar
 
-    features, how = objects
+    options.check()
+    features = options.collect(images, config)
     with ProgressBar(err_console) as bar:
         found, positions = _lay_out(features, how, options, bar)
-        grouping = options.grouping(how.seed)
+        grouping = options.grouping()
         if grouping is not None:
             # HDBSCAN finds little in many dimensions
             on = positions if grouping.method == "hdbscan" else None
@@ -217,14 +194,16 @@ def _map(
             features = features.with_column("cluster", groups)
     for note in found.notes:
         complain("warning", note)
-    _write(features, found, positions, options, output)
+    _write(features, found, positions, options)
     if options.save_map is not None:
         save_map(found, options.save_map)
     report = {"n_objects": len(features), "images": features.images, "layer": found.layer}
-    write_report(json, {**report, "settings": as_dict(found.config), "model": dict(found.model)})
+    write_report(
+        options.json, {**report, "settings": as_dict(found.config), "model": dict(found.model)}
+    )
     groups_said = f", {features.table['cluster'].max() + 1} groups" if grouping else ""
     placed = " placed into a map" if options.into else ""
-    say(f"{len(features)} objects{placed}{groups_said} → {output}")
+    say(f"{len(features)} objects{placed}{groups_said} → {options.output}")
     return 0
 
 
@@ -246,13 +225,13 @@ def _write(
     found: ObjectMap,
     positions: Array,
     options: MapOptions,
-    output: Path,
 ) -> None:
     from dinomask.explain.object_files import with_maps, write_features
     from dinomask.explain.outputs import write_table
     from dinomask.explain.picture import PICTURE_SUFFIXES
 
-    method, suffix = found.config.method, output.suffix.lower()
+    output, method = options.output, found.config.method
+    suffix = output.suffix.lower()
     if suffix in PICTURE_SUFFIXES:
         _draw(features, found, positions, options.color, output)
     elif suffix in (".parquet", ".csv"):

@@ -10,7 +10,9 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog
 
 from dinomask.config import SegmentConfig
+from dinomask.explain.tokens import choose_layers
 from dinomask.nets.adapters import adapters_folder
+from napari_dinomask.colouring_tokens import UNMOVED
 from napari_dinomask.layers import BEFORE_SUFFIX, FEATURES_SUFFIX
 from napari_dinomask.network import network
 from tests.napari_dinomask.conftest import RUN_MS
@@ -82,6 +84,8 @@ def test_the_colours_lie_on_the_image_cell_on_pixels(
         corner = np.array(place.origin_yx_px) + np.multiply(cell, place.cell_yx_px)
         shown = layer.data_to_world(np.array(cell) - 0.5)
         assert np.allclose(shown, image.data_to_world(corner - 0.5))
+    usual = choose_layers(network.load(SegmentConfig()).model.backbone, ())
+    assert (tab.coloured.after.layer,) == usual
     # above the image, below the labels
     assert [lay.name for lay in viewer.layers] == ["nuclei", layer.name, "cells"]
     assert "red" in tab.meaning.text()
@@ -97,6 +101,11 @@ def test_before_and_after_an_adapter_have_the_same_basis(
     assert tab.compare.isVisible()
     assert tab.compare.isChecked()
     colour(tab, qtbot)
+    # the adapter changes the last two layers
+    assert UNMOVED in tab.note.text()
+    tab.layer.setValue(-1)
+    colour(tab, qtbot)
+    assert UNMOVED not in tab.note.text()
     assert tab.coloured is not None, tab.note.text()
     assert tab.coloured.before is not None
     assert tab.coloured.after.components is tab.coloured.before.components
@@ -156,6 +165,19 @@ def test_without_an_image_and_with_an_empty_one_it_says_so(
     colour(tab, qtbot)
     assert tab.note.objectName() in ("error", "result")
     assert tab.note.text()
+
+
+@pytest.mark.parametrize(
+    ("typed", "layer"),
+    [("usual layer", None), ("what?", None), ("last layer", -1), ("last − 3", -4), ("3", -4)],
+)
+def test_a_layer_is_understood_as_it_is_written(
+    tab: FeaturesTab, typed: str, layer: int | None
+) -> None:
+    assert tab.layer.layer_index is None
+    tab.layer.setValue(tab.layer.valueFromText(typed))
+    assert tab.layer.layer_index == layer
+    assert tab.layer.valueFromText(tab.layer.text()) == tab.layer.value()
 
 
 def test_a_layer_that_is_not_there_is_said(

@@ -11,6 +11,7 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import QApplication, QFileDialog
 
 from dinomask.config import SegmentConfig
+from dinomask.explain.tokens import choose_layers
 from napari_dinomask.layers import CHOSEN_SUFFIX, COLOURS_SUFFIX
 from napari_dinomask.network import network
 from napari_dinomask.widgets.review_session import session_on
@@ -158,6 +159,8 @@ def test_cells_are_mapped_with_what_the_layer_knows_of_them(user: User) -> None:
     assert user.tab.points.column == "score"
     assert plot.colouring.limits is not None
     assert f"{len(ids_of(user))}\u00a0cells on the map" in user.tab.note.text()
+    usual = choose_layers(network.load(SegmentConfig()).model.backbone, ())
+    assert tuple(user.tab.objects.features.layers) == usual
 
 
 def test_a_lasso_outlines_cells_and_deletes_them_until_undo(user: User) -> None:
