@@ -220,14 +220,17 @@ def tour_objects(args: argparse.Namespace) -> None:
 
 def tour_features(args: argparse.Namespace) -> None:
     """Teach tissue for some minutes, and colour by features before and after."""
+    name = ADAPTER if args.adapter is None else args.adapter.name
     if args.adapter is None:
         _teach(args.minutes)
     else:
-        shutil.copytree(args.adapter, Path(os.environ["DINOMASK_MODELS"]) / "adapters" / ADAPTER)
+        shutil.copytree(args.adapter, Path(os.environ["DINOMASK_MODELS"]) / "adapters" / name)
     window = Window("histology", args.out)
     window.panel.model_combo.refresh()
-    window.panel.model_combo.setCurrentText(f"tiny + {ADAPTER}")
+    window.panel.model_combo.setCurrentText(f"tiny + {name}")
     tab = window.show_tab("Features")
+    # teaching changes late layers, so the last shows it best
+    tab.layer.setValue(-1)
     window.enter("colours")
     window.press(tab.start)
     window.wait_for(tab)

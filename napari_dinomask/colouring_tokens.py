@@ -127,7 +127,7 @@ class _Seen:
         """Return tokens of the last layer at the same places whatever the model."""
         from dinomask.explain.layer_tokens import sample_tokens
 
-        return next(iter(sample_tokens(self._look(), last_only=True).layers.values()))
+        return next(iter(sample_tokens(self._look(), layer=-1).layers.values()))
 
     def compare_with_training(self) -> str:
         """Say whether the model was trained on such images; empty where that isn't known."""

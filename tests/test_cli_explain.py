@@ -12,6 +12,8 @@ import tifffile
 import zarr
 
 from dinomask.cli import main
+from tests.compress.small import compressible_model, save_model
+from tests.nets.tiny_adapter import write_tiny_adapter
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,6 +90,42 @@ def test_stats_are_a_table_and_a_report(
     assert np.allclose(np.diag(found["cka"]), 1, atol=1e-3)
     assert found["other_image"]["frechet"] > 0
     assert "two halves" in capsys.readouterr().out
+    assert picture.stat().st_size > 10_000
+
+
+def test_stats_before_and_after_an_adapter(
+    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DINOMASK_MODELS", str(tmp_path / "models"))
+    write_tiny_adapter(tmp_path / "models" / "adapters" / "taught")
+    report = tmp_path / "s.json"
+    assert run("stats", image, "--other-adapter", "taught", "--json", report, *SMALL) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    found = json.loads(report.read_text())
+    assert found["change"]["sentence"] in said
+    assert "tiny with taught" in said
+    assert found["change"]["own"] is None
+    cka = np.array(found["cka"])
+    # the adapter has changed the last two of twelve layers
+    assert np.allclose(np.diag(cka)[:10], 1, atol=1e-3)
+    assert 0 < found["change"]["mean_distance"]
+    assert np.isclose(cka[-1, -1], found["change"]["cka"], atol=1e-3)
+
+
+def test_stats_of_another_model_are_a_comparison_of_layers(
+    image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = compressible_model()
+    save_model(tmp_path / "other", other)
+    report, picture = tmp_path / "s.json", tmp_path / "c.png"
+    arguments = ["--other-model", tmp_path / "other", "--picture", picture, "--json", report]
+    assert run("stats", image, *arguments, *SMALL) == 0
+    found = json.loads(report.read_text())
+    # other features have no common axes, so that nothing has moved
+    assert "change" not in found
+    assert np.shape(found["cka"]) == (12, other.backbone.n_layers)
+    assert 0 <= np.min(found["cka"]) <= np.max(found["cka"]) < 1
+    assert "CKA of the last layers of tiny and other" in capsys.readouterr().out
     assert picture.stat().st_size > 10_000
 
 

@@ -106,7 +106,7 @@ def reference(
     data: tuple[Path, ...],
     /,
     *,
-    images: int = 160,
+    images: int = 600,
     generated_share: float = 0.1,
     config: SegmentOptions = SEGMENT_DEFAULTS,
 ) -> int:
@@ -121,7 +121,7 @@ def reference(
     data
         Folders of annotated images that it was trained on.
     images
-        Images to measure, drawn at random.
+        Images to look at, at most; drawn at random.
     generated_share
         Part of generated images among them.
     """
@@ -241,7 +241,7 @@ def _compare(
     last = max(own.layers)
     report: dict[str, Any] = {}
     if others.image is not None:
-        other = sample_tokens(open_seen(others.image, config, None, ()), last_only=True)
+        other = sample_tokens(open_seen(others.image, config, None, ()), layer=-1)
         report["other_image"] = _told(shift_between(own.layers[last], other.layers[last]))
     second, named = own, seen.name
     if others.model is not None or others.adapter is not None:

@@ -57,13 +57,29 @@ def test_a_reference_knows_its_own_kind_and_outlives_the_disk(data: Path, tmp_pa
     write_reference(reference, tmp_path)
     again = read_reference(tmp_path, predictor.manifest.weights_sha256)
     assert again is not None
-    assert np.allclose(again.moments.covariance, reference.moments.covariance, rtol=1e-5)
+    assert np.allclose(again.directions, reference.directions, atol=1e-3)
     own = typicality(again, seen_of(small_model(), discs(3)[0]))
     stripes = (128 + 100 * np.sin(np.mgrid[:112, :112][1])).astype(np.uint8)
     other = typicality(again, seen_of(small_model(), stripes))
     assert own.verdict == "inside"
     assert other.verdict == "outside"
     assert "outside what the model was trained on" in other.sentence
+
+
+def test_distances_are_those_of_real_images_from_the_others(data: Path) -> None:
+    predictor = predictor_of(small_model())
+    reference = make_reference(predictor, [data], n_images=20, generated_share=0.2)
+    n_generated = reference.sources["generated"]
+    assert 0 < n_generated <= 3
+    assert len(reference.directions) == 10 + n_generated
+    real = reference.directions[:10]
+    expected = [
+        np.sort(
+            [np.linalg.norm(one - other) for j, other in enumerate(reference.directions) if j != i]
+        )
+        for i, one in enumerate(real)
+    ]
+    assert np.allclose(reference.distances, np.sort([d[:5].mean() for d in expected]))
 
 
 def test_other_weights_have_no_reference(data: Path, tmp_path: Path) -> None:

@@ -87,6 +87,17 @@ def tab_of(user: User) -> AttentionTab:
     return user.panel.pages[0]
 
 
+def test_a_narrow_panel_cuts_nothing_off(panel: ExplainPanel, qtbot: QtBot) -> None:
+    panel.resize(panel.minimumWidth(), 300)
+    for i, page in enumerate(panel.pages):
+        panel.tabs.setCurrentIndex(i)
+        qtbot.wait(20)
+        area = panel.tabs.widget(i)
+        needed = page.minimumSizeHint().width() + area.verticalScrollBar().sizeHint().width()
+        assert area.minimumWidth() >= needed
+        assert page.width() <= area.viewport().width()
+
+
 def test_attention_from_a_click_lies_on_the_image(user: User) -> None:
     user.click((100, 120))
     tab = tab_of(user)

@@ -57,7 +57,7 @@ def sample_tokens(
     n_tokens: int = N_TOKENS,
     *,
     raw: bool = False,
-    last_only: bool = False,
+    layer: int | None = None,
     max_tiles: int = MAX_TILES,
     seed: int = 0,
     on_progress: OnProgress | None = None,
@@ -69,14 +69,14 @@ def sample_tokens(
     n_tokens : places; fewer where the image has fewer
     raw : tokens as blocks pass them on, where they can be had: not where tokens merge or
         attend within windows, nor in convolutional networks
-    last_only : the deepest layer alone
+    layer : this one alone, of which -1 is the last; None takes all
     max_tiles : tiles at most
     seed : of the places
     on_progress : told after each tile; may raise to stop
     """
     predictor = seen.predictor
     backbone = predictor.model.backbone
-    wanted = [backbone.n_layers - 1] if last_only else list(range(backbone.n_layers))
+    wanted = list(range(backbone.n_layers)) if layer is None else [layer % backbone.n_layers]
     blocks = _plain_blocks(backbone) if raw else None
     indices = np.unique(np.linspace(0, len(seen.plan) - 1, max_tiles).round().astype(int))
     started = time.monotonic()
@@ -88,12 +88,12 @@ def sample_tokens(
         cells = np.argwhere(_owned_cells(seen, tile))
         cells = cells[np.sort(rng.permutation(len(cells))[:each])]
         maps = _raw_maps(seen, tile, blocks) if blocks else _maps(seen, tile, wanted)
-        for layer, map_hwd in maps.items():
-            if layer in wanted:
-                parts.setdefault(layer, []).append(map_hwd[cells[:, 0], cells[:, 1]])
+        for number, map_hwd in maps.items():
+            if number in wanted:
+                parts.setdefault(number, []).append(map_hwd[cells[:, 0], cells[:, 1]])
         if on_progress:
             on_progress(Progress("explain", done, len(indices), time.monotonic() - started))
-    layers = {layer: np.concatenate(found)[:n_tokens] for layer, found in parts.items()}
+    layers = {i: np.concatenate(found)[:n_tokens] for i, found in parts.items()}
     return LayerTokens(layers, blocks is not None, sum(prefix_tokens(backbone)) if blocks else 0)
 
 

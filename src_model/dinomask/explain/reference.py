@@ -1,10 +1,14 @@
-"""What a model was trained on, as a small statistic that other images are held against.
+"""What a model was trained on, as a small file that other images are held against.
 
-``reference.safetensors`` beside a checkpoint's weights holds mean and covariance of the
-deepest tokens of images like those it was trained on, and how far each of these images
-by itself lies from all others. An image that lies farther than nearly all of them is
-outside of what the model was trained on. The file names the weights by their hash:
-beside other weights it is no reference.
+``reference.safetensors`` beside a checkpoint's weights holds the mean token of each of many
+images like those it was trained on, and how far each real one of these lies from the others
+most like it. An image that lies farther from its nearest than nearly all of them do is
+outside of what the model was trained on. The file names the weights by their hash: beside
+other weights it is no reference.
+
+Distance to the nearest neighbours in features: Sun et al., arXiv 2204.06507. One mean and
+covariance of all would not do: images of several kinds span a space in which anything lies.
+Generated images are all different by design, so they are no measure of what is usual.
 
     dinomask explain reference MODEL DATA [DATA …]
 """
@@ -14,6 +18,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -24,7 +29,6 @@ from dinomask.config import SegmentConfig
 from dinomask.errors import DataError, ModelError
 from dinomask.explain.layer_tokens import sample_tokens
 from dinomask.explain.seen import SeenImage
-from dinomask.explain.shift import Moments, relative_frechet
 from dinomask.image.source import open_image
 from dinomask.nets.zoo import write_together
 from dinomask.run.progress import OnProgress, Progress
@@ -40,15 +44,22 @@ if TYPE_CHECKING:
     from dinomask.train.samples import Sample
 
 REFERENCE_FILE = "reference.safetensors"
-N_IMAGES = 160
+DEPTH = 0.5
+"""How deep the layer lies. The deepest ones keep what tells objects from background and
+little of the rest, so that images of other kinds come to lie among those of the training."""
+
+N_NEIGHBOURS = 5
+N_IMAGES = 600
+"""At most."""
+
 N_TOKENS = 512
-"""Places of each image. As many of an image that is held against them: how far few
-tokens seem to lie depends on their number."""
+"""Places of each image."""
 
 GENERATED_SHARE = 0.1
 """Part of generated images, as in the training of the bundled model."""
 
 GENERATED_PX = 320
+_GENERATED = "generated"
 EDGE_PCT, OUTSIDE_PCT = 90.0, 99.0
 """Images that lie farther than so many percent of the reference's are at its edge, or
 outside of it."""
@@ -61,18 +72,18 @@ Verdict = Literal["inside", "edge", "outside"]
 
 @dataclasses.dataclass(frozen=True)
 class Reference:
-    """Tokens of images like those a model was trained on.
+    """Images like those a model was trained on, as it sees them.
 
     Attributes
     ----------
     weights_sha256 : the model's
-    moments : of the tokens of all images, each image counting alike
-    distances : shape (n,), ascending; how far each image lies from all others
+    directions : shape (n, D); mean token of each image, of length 1
+    distances : shape (m,), ascending; of each real image from those most like it
     sources : names of the data and numbers of images
     """
 
     weights_sha256: str
-    moments: Moments
+    directions: Array
     distances: Array
     sources: dict[str, int]
 
@@ -84,8 +95,8 @@ class Typicality:
     Attributes
     ----------
     verdict : inside, at the edge, or outside
-    distance : Fréchet distance, in spreads of the reference
-    percentile : percent of the reference's own images that lie nearer
+    distance : mean distance from the most similar images, 0 to 2
+    percentile : percent of the reference's own images that lie nearer to theirs
     sentence : the same in words
     """
 
@@ -103,13 +114,13 @@ def make_reference(
     generated_share: float = GENERATED_SHARE,
     on_progress: OnProgress | None = None,
 ) -> Reference:
-    """Measure annotated images of a training, and some generated ones.
+    """Look at annotated images of a training, and some generated ones.
 
     Parameters
     ----------
     predictor : the bare model
     folders : data sets it was trained on; of those with splits, the one called train
-    n_images : in all, drawn at random with a fixed seed
+    n_images : at most, drawn at random with a fixed seed
     generated_share : part of generated images
     on_progress : told after each image; may raise to stop
 
@@ -119,26 +130,29 @@ def make_reference(
         If there are too few images with objects.
     """
     started = time.monotonic()
-    moments: list[Moments] = []
-    sources: dict[str, int] = {}
-    for name, seen in _images(predictor, folders, n_images, generated_share):
-        moments.append(_moments(seen))
-        sources[name] = sources.get(name, 0) + 1
+    samples = list(_training_samples(folders))
+    n_real = min(len(samples), n_images - round(n_images * generated_share))
+    n_generated = round(n_real * generated_share / (1 - generated_share))
+    directions: list[Array] = []
+    names: list[str] = []
+    for name, seen in _images(predictor, samples, n_real, n_generated):
+        directions.append(_direction(seen))
+        names.append(name)
         if on_progress:
             elapsed = time.monotonic() - started
-            on_progress(Progress("explain", len(moments), n_images, elapsed))
-    if len(moments) < LEAST_IMAGES:
+            on_progress(Progress("explain", len(names), n_real + n_generated, elapsed))
+    is_real = np.array([name != _GENERATED for name in names], bool)
+    if is_real.sum() < LEAST_IMAGES:
         raise DataError(
             expected=f"at least {LEAST_IMAGES} images with objects",
-            got=f"{len(moments)}",
+            got=f"{is_real.sum()}",
             remedy="Name the folders of the data that the model was trained on.",
         )
-    distances = [
-        relative_frechet(_pool(moments[:i] + moments[i + 1 :]), one)
-        for i, one in enumerate(moments)
-    ]
+    all_nd = np.array(directions)
+    apart = np.linalg.norm(all_nd[is_real][:, None] - all_nd[None], axis=2)
+    apart[np.arange(len(apart)), np.flatnonzero(is_real)] = np.inf
     sha256 = predictor.manifest.weights_sha256
-    return Reference(sha256, _pool(moments), np.sort(distances), sources)
+    return Reference(sha256, all_nd, np.sort(_nearest(apart)), dict(Counter(names)))
 
 
 def write_reference(reference: Reference, folder: Path) -> Path:
@@ -149,9 +163,9 @@ def write_reference(reference: Reference, folder: Path) -> Path:
     OutputError
         If it can't be written.
     """
-    tensors = {
-        "mean": reference.moments.mean.astype(np.float32),
-        "covariance": reference.moments.covariance.astype(np.float32),
+    tensors: dict[str, Array] = {
+        # half precision: errors are a thousandth of the distances
+        "directions": reference.directions.astype(np.float16),
         "distances": reference.distances.astype(np.float32),
     }
     about = {"weights_sha256": reference.weights_sha256, "sources": json.dumps(reference.sources)}
@@ -176,9 +190,9 @@ def read_reference(folder: Path, weights_sha256: str) -> Reference | None:
             about: dict[str, Any] = file.metadata() or {}
             if about.get("weights_sha256") != weights_sha256:
                 return None
-            mean, covariance, distances = (
+            directions, distances = (
                 np.asarray(file.get_tensor(name), np.float64)
-                for name in ("mean", "covariance", "distances")
+                for name in ("directions", "distances")
             )
             sources = json.loads(about["sources"])
     except (SafetensorError, OSError, KeyError, ValueError) as error:
@@ -187,7 +201,7 @@ def read_reference(folder: Path, weights_sha256: str) -> Reference | None:
             got=f"{path}: {error}",
             remedy="Delete it, or make it anew: dinomask explain reference.",
         ) from error
-    return Reference(weights_sha256, Moments(mean, covariance), distances, sources)
+    return Reference(weights_sha256, directions, distances, sources)
 
 
 def typicality(reference: Reference, seen: SeenImage) -> Typicality:
@@ -197,7 +211,8 @@ def typicality(reference: Reference, seen: SeenImage) -> Typicality:
     ----------
     seen : with the model of the reference, without an adapter
     """
-    return judge(reference, relative_frechet(reference.moments, _moments(seen)))
+    apart = np.linalg.norm(reference.directions - _direction(seen), axis=1)
+    return judge(reference, float(_nearest(apart[None])[0]))
 
 
 def judge(reference: Reference, distance: float) -> Typicality:
@@ -212,32 +227,32 @@ def judge(reference: Reference, distance: float) -> Typicality:
         verdict, said = "inside", "This image is like those the model was trained on"
     times = distance / max(float(np.median(reference.distances)), 1e-12)
     sentence = (
-        f"{said}: it lies farther from them than {below:.0f} % of these {len(reference.distances)} "
-        f"do from one another ({times:.1f} times the usual distance)."
+        f"{said}: {below:.0f} % of {len(reference.distances)} of these are more like their nearest "
+        f"ones than it is ({times:.1f} times the usual distance)."
     )
     return Typicality(verdict, distance, below, sentence)
 
 
-def _moments(seen: SeenImage) -> Moments:
-    sampled = sample_tokens(seen, N_TOKENS, last_only=True, seed=SEED)
-    return Moments.of(next(iter(sampled.layers.values())))
+def _direction(seen: SeenImage) -> Array:
+    """Return the mean token of some places of an image, of length 1, shape (D,)."""
+    layer = max(round(DEPTH * seen.predictor.model.backbone.n_layers) - 1, 0)
+    tokens_nd = sample_tokens(seen, N_TOKENS, layer=layer, seed=SEED).layers[layer]
+    mean: Array = np.asarray(tokens_nd, np.float64).mean(axis=0)
+    return mean / max(float(np.linalg.norm(mean)), 1e-12)
 
 
-def _pool(moments: Sequence[Moments]) -> Moments:
-    """Join images, each counting alike: total covariance is within plus between."""
-    means = np.array([m.mean for m in moments])
-    within = np.mean([m.covariance for m in moments], axis=0)
-    return Moments(means.mean(axis=0), within + np.cov(means, rowvar=False, bias=True))
+def _nearest(distances_mn: Array) -> Array:
+    """Return the mean of the smallest distances of each row, shape (M,)."""
+    nearest: Array = np.sort(distances_mn, axis=1)[:, :N_NEIGHBOURS].mean(axis=1)
+    return nearest
 
 
 def _images(
-    predictor: Predictor, folders: Sequence[Path], n_images: int, generated_share: float
+    predictor: Predictor, samples: Sequence[Sample], n_real: int, n_generated: int
 ) -> Iterator[tuple[str, SeenImage]]:
     """Yield images as the model sees them, at their objects' true size."""
     rng = np.random.default_rng(SEED)
-    samples = list(_training_samples(folders))
-    n_generated = round(n_images * generated_share)
-    for i in rng.permutation(len(samples))[: n_images - n_generated].tolist():
+    for i in rng.permutation(len(samples))[:n_real].tolist():
         image_cyx, labels, is_rgb = samples[i].read()
         seen = _seen(predictor, image_cyx, labels, is_rgb)
         if seen is not None:
@@ -247,7 +262,7 @@ def _images(
         kind = list(KINDS)[number % len(KINDS)]
         seen = _seen(predictor, *generate_image(chance, kind, GENERATED_PX))
         if seen is not None:
-            yield "generated", seen
+            yield _GENERATED, seen
 
 
 def _training_samples(folders: Sequence[Path]) -> Iterator[Sample]:
