@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import threading
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -41,6 +42,9 @@ FIRST_SUFFIX = ".first.tif"
 
 ENOUGH = 5
 """Fewer objects don't tell the usual size."""
+
+_WRITING = threading.Lock()
+"""Held while a project file is read and written anew, so that no thread undoes another's."""
 
 Begin = Literal["ask", "go on", "anew"]
 """What to do about an earlier review of the same image: ask where its labels are not these;
@@ -130,10 +134,10 @@ def open_review(
     diameter_px = median_diameter_px(labels)
     shape = (int(labels.shape[-2]), int(labels.shape[-1]))
     journal = Journal.open(path, identity, shape, model=model)
+    classes = known_classes(path)
     if not journal.history():
         keep_first(first, labels)
-        return Opened(image, journal, None, diameter_px)
-    classes = known_classes(path)
+        return Opened(image, journal, None, diameter_px, classes)
     restored = _restore(journal, first, labels)
     if np.array_equal(restored, labels):
         return Opened(image, journal, None, diameter_px, classes)
@@ -155,6 +159,28 @@ def known_classes(journal: Path) -> tuple[str, ...]:
         return read_project(project_path(journal)).classes
     except ProjectError:
         return ()
+
+
+def keep_classes(journal: Path, model: str, adapter: str, classes: tuple[str, ...]) -> None:
+    """Write the names of classes at once, so that a crash takes none of them.
+
+    They go into the project file beside the journal, where the rest of it stays. What can't be
+    written is only told of: the review goes on, and tries again when it ends.
+
+    Parameters
+    ----------
+    journal : of the review
+    model, adapter : what made the labels; empty for none
+    classes : names of the classes 0, 1, …
+    """
+    path = project_path(journal)
+    with _WRITING:
+        try:
+            known = read_project(path) if path.exists() else Project(path, (), model, adapter)
+            if known.classes != classes:
+                write_project(dataclasses.replace(known, classes=classes))
+        except DinomaskError as error:
+            warnings.warn(f"names of classes were not kept: {error}", stacklevel=2)
 
 
 def first_labels_path(journal: Path) -> Path:
@@ -210,7 +236,8 @@ def keep_project(
         keep_first(out, labels)
         # of a plane of a stack it is another image's, which a project can't say
         entry.open_journal()
-        write_project(project.with_image(entry))
+        with _WRITING:
+            write_project(project.with_image(entry))
     except WrongImageError:
         return
     except DinomaskError as error:

@@ -151,6 +151,7 @@ class ReviewPanel(QScrollArea):
         self.anew.clicked.connect(functools.partial(self.start, "anew"))
         self.tools.chosen.connect(self._choose)
         self.names.textChanged.connect(self._show_names)
+        self.names.editingFinished.connect(self._keep_names)
         self._show_image()
         self._show_names("")
 
@@ -233,6 +234,10 @@ class ReviewPanel(QScrollArea):
             self.reviewer.class_names = names
             if self.reviewer.review is not None:
                 self.reviewer.review.class_names = names
+
+    def _keep_names(self) -> None:
+        if self.reviewer is not None:
+            self.reviewer.keep_classes()
 
     def _show(self) -> None:
         """Show what can be done now."""

@@ -15,7 +15,7 @@ from dinomask.errors import CorrectionError, DinomaskError
 from napari_dinomask.background import Background
 from napari_dinomask.corrections import Review, closed, opened, rehearse
 from napari_dinomask.layers import CorrectedLayer
-from napari_dinomask.review_files import forget_unused, keep_project, open_review
+from napari_dinomask.review_files import forget_unused, keep_classes, keep_project, open_review
 from napari_dinomask.review_wording import BUSY, OPENING
 from napari_dinomask.wording import say_error
 
@@ -68,6 +68,7 @@ class ReviewSession(QObject):
         self.target = target
         self.review: Review | None = None
         self.class_names: tuple[str, ...] = ()
+        self._kept_classes: tuple[str, ...] = ()
         self._is_apart = False
         self.background = Background("dinomask-review")
         self.background.crashed.connect(self._on_crashed)
@@ -176,6 +177,19 @@ class ReviewSession(QObject):
             name="dinomask-project",
         ).start()
 
+    def keep_classes(self) -> None:
+        """Write the names of classes in a thread, so that a crash takes none of them."""
+        review = self.review
+        if review is None or review.class_names == self._kept_classes:
+            return
+        self._kept_classes = review.class_names
+        config = self.target.config
+        threading.Thread(
+            target=keep_classes,
+            args=(review.journal.path, config.model, config.adapter or "", review.class_names),
+            name="dinomask-classes",
+        ).start()
+
     def _on_opened(self, found: Opened) -> None:
         target = self.target
         target.labels.editable = True
@@ -200,6 +214,8 @@ class ReviewSession(QObject):
             review.plane = self._layer.plane
         self.review = review
         self._set_up(review)
+        # names may have been typed before the review began
+        self.keep_classes()
         opened(review)
         if found.journal.torn:
             self.told.emit("warning", found.journal.torn)

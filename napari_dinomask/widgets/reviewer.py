@@ -102,6 +102,7 @@ class Reviewer(ReviewSession):
 
     def classify(self, class_id: int) -> None:
         """Say of which class the object under the mouse is."""
+        self.keep_classes()
         name = self.class_names[class_id] if class_id < len(self.class_names) else ""
         self.do(lambda: self._at_mouse("classify", class_id, name), "There is no cell here.")
 

@@ -15,6 +15,7 @@ from dinomask.image import open_image
 from dinomask.project import read_project, replay, taught_from_project
 from napari_dinomask.review_files import (
     first_labels_path,
+    keep_classes,
     keep_first,
     keep_project,
     known_classes,
@@ -45,8 +46,12 @@ def test_a_review_can_be_learned_from_and_replayed(tmp_path: Path, n_planes: int
     journal.carry_out(corrections.remove(store, 2, plane=plane), store)
     journal.carry_out(corrections.accept(store, 3, plane=plane), store)
     assert known_classes(journal_file) == ()
+    keep_classes(journal_file, "tiny", "", ("cell",))
+    assert known_classes(journal_file) == ("cell",)
     names = ("cell", "dividing")
     keep_project(tmp_path / "cells.ome.tif", labels.copy(), journal_file, "tiny", "", names)
+    assert known_classes(journal_file) == names
+    keep_classes(journal_file, "tiny", "", names := ("cell", "mitotic"))
     assert known_classes(journal_file) == names
     project = read_project(tmp_path / "cells.dinomask.json")
     (known,) = taught_from_project(project)

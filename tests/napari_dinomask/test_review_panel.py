@@ -14,6 +14,7 @@ from skimage.measure import regionprops
 
 from napari_dinomask.corrections import open_reviews
 from napari_dinomask.layers import REGION_SUFFIX, visible_window
+from napari_dinomask.review_files import known_classes
 from tests.napari_dinomask.conftest import RUN_MS
 
 if TYPE_CHECKING:
@@ -322,6 +323,18 @@ def test_keys_accept_and_classify_the_cell_under_the_mouse(user: User, nuclei: l
     assert user.review.journal.classes()[nuclei[1].label] == 1
     assert "&lt;dividing&gt;" in user.panel.keys.text()
     np.testing.assert_array_equal(user.yx, before)
+
+
+def test_names_of_classes_are_on_disk_before_the_review_ends(user: User, nuclei: list[Any]) -> None:
+    user.begin()
+    path = user.review.journal.path
+    user.qtbot.keyClicks(user.panel.names, "resting")
+    user.qtbot.keyClick(user.panel.names, Qt.Key.Key_Return)
+    user.qtbot.waitUntil(lambda: known_classes(path) == ("resting",))
+    user.qtbot.keyClicks(user.panel.names, ", dividing")
+    user.move(_centre(nuclei[1]))
+    user.press(Qt.Key.Key_1)
+    user.qtbot.waitUntil(lambda: known_classes(path) == ("resting", "dividing"))
 
 
 def test_regions_are_drawn_vouched_for_and_undone(user: User) -> None:
