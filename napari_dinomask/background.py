@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from qtpy.QtCore import QObject, Signal
 
 from dinomask.errors import DinomaskError
+from napari_dinomask.sending import window_may_be_gone
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,7 +73,8 @@ class Background(QObject):
 
     def _tell(self, *ended: Any) -> None:
         if self._is_open:
-            self._ended.emit(ended)
+            with window_may_be_gone():
+                self._ended.emit(ended)
 
     def _on_ended(self, ended: tuple[Future[Any], Any, Any]) -> None:
         future, then, otherwise = ended

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QObject, Signal
 
 from dinomask.errors import CancelledError, DinomaskError
+from napari_dinomask.sending import window_may_be_gone
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,7 +80,8 @@ class Errand(QObject):
         except Exception as error:  # noqa: BLE001 - handed over to the window's thread
             crash = error
         if not self._stopped.is_set():
-            self._ended.emit(result, refused, crash)
+            with window_may_be_gone():
+                self._ended.emit(result, refused, crash)
 
     def _report(self, progress: Progress) -> None:
         if self._stopped.is_set():
@@ -89,7 +91,8 @@ class Errand(QObject):
         now_s = time.monotonic()
         if now_s - self._told_s >= _TELL_S:
             self._told_s = now_s
-            self.progressed.emit(progress)
+            with window_may_be_gone():
+                self.progressed.emit(progress)
 
     def _on_ended(self, result: Any, refused: Any, crash: Any) -> None:
         if self._stopped.is_set():

@@ -15,6 +15,7 @@ from dinomask.image.doctor import examine, require_usable
 from dinomask.run.progress import Progress
 from napari_dinomask.live import LiveTiles
 from napari_dinomask.network import network
+from napari_dinomask.sending import window_may_be_gone
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -111,11 +112,13 @@ class SegmentJob(QObject):
             self._task.stopped.set()
         if not self._task.stopped.is_set():
             self.progress = progress
-            self.progressed.emit(progress)
+            with window_may_be_gone():
+                self.progressed.emit(progress)
 
     def _tell_drawn(self) -> None:
         if not self._task.stopped.is_set():
-            self.tiles_drawn.emit(self._tiles.preview)
+            with window_may_be_gone():
+                self.tiles_drawn.emit(self._tiles.preview)
 
     def _on_returned(self, outcome: Outcome) -> None:
         if not self._live or isinstance(outcome.error, CancelledError):

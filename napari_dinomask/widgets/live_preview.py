@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import QObject, QTimer
 
 from napari_dinomask.layers import PreviewLayer
+from napari_dinomask.sending import window_may_be_gone
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -62,7 +63,8 @@ class LivePreview(QObject):
     def leave(self) -> None:
         """Take the layer away."""
         self._left = True
-        self._timer.stop()
+        with window_may_be_gone():
+            self._timer.stop()
         if self.shown is not None:
             self.shown.remove()
 
