@@ -9,15 +9,10 @@ from dinomask.config import NormaliseConfig, SegmentConfig
 from dinomask.image import fit_normaliser, open_image
 from dinomask.image.normalise import Normaliser
 from dinomask.instances import Instances
+from dinomask.run import size
+from dinomask.run.places import CROP_PX, MIN_CROP_PX, busy_points, crop_windows
 from dinomask.run.predictor import Predictor
-from dinomask.run.size import (
-    CROP_PX,
-    MIN_CROP_PX,
-    busy_points,
-    crop_windows,
-    estimate_diameter,
-    model_diameters_px,
-)
+from dinomask.run.size import estimate_diameter, model_diameters_px
 
 
 @given(
@@ -36,8 +31,8 @@ def test_crops_lie_inside_or_start_at_the_edge(shape, scale, n, seed):
         assert side == x1 - x0
         assert side % 14 == 0
         assert MIN_CROP_PX <= side <= CROP_PX
-        for start, stop, size in ((y0, y1, shape[0]), (x0, x1, shape[1])):
-            length = max(1, int(np.ceil(round(size * scale, 6))))
+        for start, stop, whole in ((y0, y1, shape[0]), (x0, x1, shape[1])):
+            length = max(1, int(np.ceil(round(whole * scale, 6))))
             assert start == 0 if length <= side else 0 <= start and stop <= length
             # a smaller crop than usual shows the whole side
             assert side == CROP_PX or length <= side
@@ -85,3 +80,34 @@ def test_noise_alone_is_not_taken_for_objects(predictor):
     image = open_image(pixels)
     seen = estimate_diameter(image, fit_normaliser(image), predictor)
     assert seen.n_objects <= 3
+
+
+def _seen(guess_px: float, *diameters_px: float, score: float = 0.8) -> size.Seen:
+    diameters = np.array(diameters_px, np.float64)
+    return size.Seen(guess_px, diameters, np.full(len(diameters), score), 1)
+
+
+@given(
+    diameters=st.lists(st.floats(2, 200), min_size=1, max_size=9),
+    guess=st.floats(5, 150),
+    zoom=st.floats(0.1, 10),
+)
+def test_evidence_does_not_depend_on_the_magnification(diameters, guess, zoom):
+    seen = _seen(guess, *diameters)
+    magnified = _seen(guess * zoom, *(d * zoom for d in diameters))
+    assert magnified.evidence == pytest.approx(seen.evidence)
+    # at best as many as there are
+    assert seen.evidence <= 0.64 * len(diameters) + 1e-9
+    assert _seen(guess, *[guess] * 5).evidence == pytest.approx(5 * 0.64)
+
+
+def test_what_two_finer_looks_agree_on_is_preferred_to_what_is_around_it():
+    cells = _seen(130, *[120] * 10)
+    nuclei = _seen(30, 22, 22, 22), _seen(14, 20, 20, 20)
+    assert size.choose([*nuclei, cells]) is nuclei[0]
+    # grain has another size at every scale, and parts are not far smaller
+    grain = _seen(30, 28, 28, 28), _seen(14, 13, 13, 13)
+    assert size.choose([*grain, cells]) is cells
+    halves = _seen(64, 60, 60, 60), _seen(30, 58, 58, 58)
+    assert size.choose([*halves, cells]) is cells
+    assert size.choose([_seen(30)]).median_px is None

@@ -16,8 +16,8 @@ from dinomask.image.normalise import fit_normaliser
 from dinomask.instances import Instances
 from dinomask.run.engines.tile_work import TileWork
 from dinomask.run.fusion import group_instances
+from dinomask.run.places import busy_points
 from dinomask.run.progress import Progress
-from dinomask.run.size import busy_points
 from dinomask.run.views import View
 from dinomask.tiles.plan import plan_tiles
 

@@ -20,8 +20,9 @@ from dinomask.errors import DataError, DinomaskError
 from dinomask.image.normalise import fit_normaliser, read_samples
 from dinomask.image.source import open_image
 from dinomask.instances import UNSUPERVISED
+from dinomask.run.places import busy_points
 from dinomask.run.progress import Progress
-from dinomask.run.size import busy_points, estimate_diameter
+from dinomask.run.size import estimate_diameter
 from dinomask.train.annotated import AnnotatedImage
 from dinomask.train.augment import draw_crop
 from dinomask.train.coco_data import coco_files

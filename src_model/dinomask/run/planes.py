@@ -18,11 +18,12 @@ from dinomask.image.doctor import Finding, require_usable
 from dinomask.image.stack import examine_stack, fit_stack_normaliser
 from dinomask.run.detect import Detected, detect
 from dinomask.run.engines import SerialEngine
+from dinomask.run.places import activity
 from dinomask.run.plane_joiner import PlaneJoiner
 from dinomask.run.predictor import Predictor
 from dinomask.run.report import header
 from dinomask.run.segment import MIN_SIDE_PX, check_diameter, run_findings, run_key, run_ledger
-from dinomask.run.size import activity, estimate_diameter
+from dinomask.run.size import estimate_diameter
 from dinomask.run.stack_work import FailedPlaneTile, StackWork
 from dinomask.tiles.outputs import check_output
 from dinomask.tiles.plan import plan_tiles

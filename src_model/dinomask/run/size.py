@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
 import math
@@ -13,14 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from dinomask.config import DetectConfig
-from dinomask.config.model import PATCH_PX
-from dinomask.errors import ChunkError
-from dinomask.image.resample import read_scaled, scaled_length
+from dinomask.image.resample import read_scaled
+from dinomask.run.places import busy_points, crop_windows
 from dinomask.run.progress import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from dinomask.image.normalise import Normaliser
     from dinomask.image.source import Image
     from dinomask.instances import Instances
@@ -29,47 +25,56 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 
-CROP_PX = 168
-"""Side of the crops, in model pixels, where the image is that large."""
-
-MIN_CROP_PX = 112
-"""Side of the smallest crops."""
-
 FIRST_GUESS_PX = 30.0
 """Diameter in image pixels at which the first look is taken, unless an adapter was taught
 on objects of another. The model sees objects from a quarter to four times its target
 diameter."""
 
-SURE_WITHIN = 2.0
-"""What a look shows is believed if it is within this factor of the guess."""
-
-OTHER_GUESSES_PX = (14.0, 130.0)
+OTHER_GUESSES_PX = (14.0, 64.0, 130.0)
 """Guesses of further looks, if the first one isn't believed."""
+
+SURE_WITHIN = 1.5
+"""The first look is believed if what it shows is within this factor of the guess …"""
+
+SURE_EVIDENCE = 4.0
+"""… and is as much as this many perfect objects; see `Seen.evidence`."""
+
+SAME_WITHIN = 1.2
+"""Objects that are within this factor of the guess are measured in that look."""
+
+NESTED_APART = 3.0
+"""Objects so many times smaller than those with the most evidence may lie inside them: nuclei in
+cells, cells in clumps. They are preferred …"""
+
+NESTED_WITHIN = 1.35
+"""… if two finer looks show the same ones, within this factor …"""
+
+NESTED_EVIDENCE = 0.5
+"""… each with evidence for so many perfect ones. What only looks like objects, such as grain, has
+another size at every scale."""
 
 ENOUGH_OBJECTS = 12
 REFINING_CROPS = 3
-"""The second look takes so many crops at most, until it has seen enough objects."""
+"""Objects are measured in so many crops at most, until it has seen enough of them."""
 
 SCORE_THRESHOLD = 0.35
 """Objects with a lower score don't count."""
 
-SCORE_POWER = 4.0
+SCORE_POWER = 2.0
 """How much more a sure object counts than a doubtful one."""
 
-SPREAD = 0.7
+SPREAD = 0.9
 """Spread, in log size, of the trust in objects away from the target diameter."""
-
-FINENESS_POWER = 0.75
-"""How much more an object found at a fine scale counts. Structures within
-structures (nuclei in cells, cells in clumps) answer at several scales; the finer
-ones are more in number, and so the median."""
-
 
 ESTIMATE_SPREAD = 0.3
 """Standard deviation of the log of an estimate, seen on images far from the training's."""
 
 LEAST_SPREAD = 0.15
 """That of the objects between images, where an adapter was taught on images all alike."""
+
+TAUGHT_WITHIN = 2.0
+"""An estimate that is further from what an adapter was taught on speaks of another
+magnification."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,10 +99,10 @@ def estimate_diameter(
 ) -> SizeEstimate:
     """Estimate the median diameter of an image's objects.
 
-    A first look finds roughly how large objects are, each one trusted by its
-    score and by how close it is to the size the model knows best; if that is far
-    from the guess, other scales are looked at too. A second look at the scale
-    found measures them.
+    The model looks at a busy crop at a few scales. Crops are equally large for the model, so
+    they show as many objects as fit, whatever the scale; at a wrong one the model sees few or
+    doubtful ones. The scale with the most evidence (`Seen.evidence`) wins, unless finer ones
+    agree on something inside; its objects are measured, at their own scale if that is another.
 
     Parameters
     ----------
@@ -108,34 +113,55 @@ def estimate_diameter(
     points = busy_points(image, normaliser)
     looks = _Looks(image, normaliser, predictor, points, on_progress)
     first, *others = _guesses_px(predictor)
-    found = looks.at(first)
-    rough = _weighted_median(found)
-    if rough is None or not 1 / SURE_WITHIN < rough / first < SURE_WITHIN:
-        for guess in others:
-            # nothing is larger than the image
-            if guess <= max(*image.shape_yx, OTHER_GUESSES_PX[0]):
-                found += looks.at(guess)
-        rough = _weighted_median(found)
+    seen = [looks.at(first)]
+    if not seen[0].is_sure:
+        # nothing is larger than the image
+        most = max(*image.shape_yx, min(OTHER_GUESSES_PX))
+        seen += [looks.at(guess) for guess in others if guess <= most]
+    best = choose(seen)
+    rough = best.median_px
     if rough is None:
         return SizeEstimate(None, 0)
-    refined = looks.at(rough, REFINING_CROPS, ENOUGH_OBJECTS)
-    diameters = np.concatenate([d for d, _ in refined])
-    diameter = float(np.median(diameters)) if len(diameters) else rough
-    return SizeEstimate(round(_towards_taught(diameter, predictor), 2), len(diameters))
+    is_near = abs(math.log(rough / best.guess_px)) < math.log(SAME_WITHIN)
+    measured = looks.at(best.guess_px if is_near else rough, REFINING_CROPS, ENOUGH_OBJECTS)
+    if measured.evidence < best.evidence / 2:
+        # fewer objects at their own scale: parts of them, or none
+        measured = best
+    diameter = measured.median_px or rough
+    n_objects = len(measured.diameters_px)
+    return SizeEstimate(round(_towards_taught(diameter, predictor), 2), n_objects)
+
+
+def choose(seen: list[Seen]) -> Seen:
+    """Return the look with the most evidence, or the one that shows best what is inside of it.
+
+    Something is inside where two finer looks agree on objects that are far smaller.
+    """
+    best = max(seen, key=lambda look: look.evidence)
+    largest = best.median_px or 0.0
+    inner = [
+        look
+        for look in seen
+        if look.evidence >= NESTED_EVIDENCE and (look.median_px or largest) < largest / NESTED_APART
+    ]
+    for one, other in itertools.combinations(inner, 2):
+        apart = abs(math.log((one.median_px or 1.0) / (other.median_px or 1.0)))
+        if apart < math.log(NESTED_WITHIN):
+            return max(one, other, key=lambda look: look.evidence)
+    return best
 
 
 def _towards_taught(diameter_px: float, predictor: Predictor) -> float:
     """Move an estimate towards the size of the objects that an adapter was taught on.
 
     Both are taken for normally distributed in their logs: the mean weighted by 1 / variance
-    is the likeliest. An estimate that is off by more than `SURE_WITHIN` speaks of another
-    magnification and is left as it is.
+    is the likeliest. An estimate that is off by more than `TAUGHT_WITHIN` is left as it is.
     """
     adapter = predictor.adapter
     if adapter is None or adapter.diameter_px is None:
         return diameter_px
     apart = math.log(adapter.diameter_px / diameter_px)
-    if abs(apart) > math.log(SURE_WITHIN):
+    if abs(apart) > math.log(TAUGHT_WITHIN):
         return diameter_px
     taught = max(adapter.diameter_spread or 0.0, LEAST_SPREAD) ** 2
     return diameter_px * math.exp(apart * ESTIMATE_SPREAD**2 / (ESTIMATE_SPREAD**2 + taught))
@@ -146,6 +172,43 @@ def _guesses_px(predictor: Predictor) -> tuple[float, ...]:
     usual = (FIRST_GUESS_PX, *OTHER_GUESSES_PX)
     taught = predictor.adapter and predictor.adapter.diameter_px
     return (taught, *usual) if taught else usual
+
+
+@dataclasses.dataclass(frozen=True)
+class Seen:
+    """What crops show at one guess.
+
+    Attributes
+    ----------
+    guess_px : diameter in image pixels that objects were taken to have
+    diameters_px, scores : shape (N,), of objects; in image pixels
+    n_crops : looked at
+    """
+
+    guess_px: float
+    diameters_px: Array
+    scores: Array
+    n_crops: int
+
+    @property
+    def evidence(self) -> float:
+        """How much a crop shows: Σ score² exp(-½ (ln(diameter / guess) / SPREAD)²)."""
+        distance = np.log(np.maximum(self.diameters_px, 1e-3) / self.guess_px) / SPREAD
+        trust = self.scores**SCORE_POWER * np.exp(-0.5 * distance**2)
+        return float(trust.sum()) / max(self.n_crops, 1)
+
+    @property
+    def median_px(self) -> float | None:
+        """Median diameter; None if nothing was seen."""
+        return float(np.median(self.diameters_px)) if len(self.diameters_px) else None
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether other guesses need no look."""
+        median = self.median_px
+        if median is None or self.evidence < SURE_EVIDENCE:
+            return False
+        return abs(math.log(median / self.guess_px)) < math.log(SURE_WITHIN)
 
 
 @dataclasses.dataclass
@@ -159,23 +222,37 @@ class _Looks:
     on_progress: OnProgress | None
     started: float = dataclasses.field(default_factory=time.monotonic)
     done: int = 0
+    known: dict[float, Seen] = dataclasses.field(default_factory=dict)
 
-    def at(
-        self, diameter_px: float, max_crops: int = 1, enough: int = 1
-    ) -> list[tuple[Array, Array]]:
-        """Measure busy crops, taking objects for `diameter_px` large, until enough are seen."""
-        seen: list[tuple[Array, Array]] = []
-        scale = _scale(self.predictor, diameter_px)
-        for window in crop_windows(self.image.shape_yx, self.points_yx_px, scale, max_crops):
-            seen.append(_measure(self.image, self.normaliser, self.predictor, diameter_px, window))
-            self.done += 1
-            if self.on_progress:
-                total = len(_guesses_px(self.predictor)) + REFINING_CROPS
-                elapsed = time.monotonic() - self.started
-                self.on_progress(Progress("size", self.done, total, elapsed))
-            if sum(len(d) for d, _ in seen) >= enough:
+    def at(self, guess_px: float, max_crops: int = 1, enough: int = 1) -> Seen:
+        """Look at busy crops, taking objects for `guess_px` large, until enough are seen.
+
+        Crops that were seen at this guess before are not looked at again.
+        """
+        nothing = np.zeros(0)
+        seen = self.known.get(guess_px, Seen(guess_px, nothing, nothing, 0))
+        scale = _scale(self.predictor, guess_px)
+        windows = crop_windows(self.image.shape_yx, self.points_yx_px, scale, max_crops)
+        for window in windows[seen.n_crops :]:
+            if seen.n_crops and len(seen.diameters_px) >= enough:
                 break
+            diameters, scores = _measure(self.image, self.normaliser, self.predictor, scale, window)
+            seen = Seen(
+                guess_px,
+                np.concatenate([seen.diameters_px, diameters]),
+                np.concatenate([seen.scores, scores]),
+                seen.n_crops + 1,
+            )
+            self._tell()
+        self.known[guess_px] = seen
         return seen
+
+    def _tell(self) -> None:
+        self.done += 1
+        if self.on_progress:
+            total = len(_guesses_px(self.predictor)) + REFINING_CROPS
+            elapsed = time.monotonic() - self.started
+            self.on_progress(Progress("size", self.done, total, elapsed))
 
 
 def _scale(predictor: Predictor, diameter_px: float) -> float:
@@ -186,20 +263,13 @@ def _measure(
     image: Image,
     normaliser: Normaliser,
     predictor: Predictor,
-    diameter_px: float,
+    scale: float,
     window: tuple[int, int, int, int],
 ) -> tuple[Array, Array]:
-    """Return diameters in image pixels, and weights, of the objects in one crop."""
-    scale = _scale(predictor, diameter_px)
+    """Return diameters in image pixels, and scores, of the objects in one crop."""
     tile = read_scaled(image, normaliser, scale, window)
     instances = predictor.detect(tile, DetectConfig(score_threshold=SCORE_THRESHOLD))
-    diameters = model_diameters_px(instances)
-    distance = np.log(np.maximum(diameters, 1e-3) / predictor.target_diameter_px) / SPREAD
-    # a crop at a fine scale shows few objects, one at a coarse scale many:
-    # the square root keeps the many from deciding alone
-    share = diameter_px**-FINENESS_POWER / math.sqrt(max(len(diameters), 1))
-    trust = instances.scores**SCORE_POWER * np.exp(-0.5 * distance**2)
-    return diameters / scale, trust * share
+    return model_diameters_px(instances) / scale, instances.scores
 
 
 def model_diameters_px(instances: Instances) -> Array:
@@ -209,78 +279,3 @@ def model_diameters_px(instances: Instances) -> Array:
     areas = (instances.masks >= 128).sum(axis=(1, 2)) * cell
     diameters: Array = np.sqrt(4 / np.pi * areas)
     return diameters
-
-
-def _weighted_median(found: list[tuple[Array, Array]]) -> float | None:
-    """Weighted median of diameters; None if there is no object."""
-    diameters = np.concatenate([d for d, _ in found]) if found else np.zeros(0)
-    weights = np.concatenate([w for _, w in found]) if found else np.zeros(0)
-    if not weights.any():
-        return None
-    order = np.argsort(diameters)
-    cumulative = np.cumsum(weights[order])
-    middle = np.searchsorted(cumulative, cumulative[-1] / 2)
-    return float(diameters[order][middle])
-
-
-def busy_points(image: Image, normaliser: Normaliser, n_grid: int = 8, block_px: int = 64) -> Array:
-    """Rank places of an image by how much there is to see.
-
-    Blocks on an even grid are compared by the standard deviation of their
-    normalised intensities; those that can't be read are passed over.
-
-    Returns
-    -------
-    shape (N, 2), y and x of block centres in image pixels, busiest first
-    """
-    found = list(_blocks(image, normaliser, n_grid, block_px))
-    points = np.array([point for point, _ in found]).reshape(-1, 2)
-    return points[np.argsort([-contrast for _, contrast in found], kind="stable")]
-
-
-def activity(image: Image, normaliser: Normaliser) -> float:
-    """Return how much there is to see: the highest contrast of a block, as in `busy_points`."""
-    blocks = _blocks(image, normaliser, n_grid=4, block_px=64)
-    return max((contrast for _, contrast in blocks), default=0.0)
-
-
-def _blocks(
-    image: Image, normaliser: Normaliser, n_grid: int, block_px: int
-) -> Iterator[tuple[tuple[float, float], float]]:
-    """Yield centre and standard deviation of blocks on an even grid."""
-    height, width = image.shape_yx
-    tops = np.unique(np.linspace(0, max(height - block_px, 0), n_grid).astype(int))
-    lefts = np.unique(np.linspace(0, max(width - block_px, 0), n_grid).astype(int))
-    for y, x in itertools.product(tops.tolist(), lefts.tolist()):
-        window = (y, x, min(y + block_px, height), min(x + block_px, width))
-        with contextlib.suppress(ChunkError):
-            contrast = float(normaliser.apply(image.read(window)).std())
-            yield ((window[0] + window[2]) / 2, (window[1] + window[3]) / 2), contrast
-
-
-def crop_windows(
-    shape_yx: tuple[int, int], points_yx_px: Array, scale: float, n: int
-) -> list[tuple[int, int, int, int]]:
-    """Place up to n crops on the busiest points, without repeating a place.
-
-    Returns
-    -------
-    half-open square windows in scaled pixels, of side `CROP_PX` or, where the
-    image is smaller, the least multiple of 14 from `MIN_CROP_PX` that shows all of it
-    """
-    size = [scaled_length(length, scale) for length in shape_yx]
-    side = min(CROP_PX, max(MIN_CROP_PX, math.ceil(max(size) / PATCH_PX) * PATCH_PX))
-    windows: list[tuple[int, int, int, int]] = []
-    for point in points_yx_px:
-        start = []
-        for axis in range(2):
-            first = round(float(point[axis]) * scale - side / 2)
-            spare = size[axis] - side
-            start.append(min(max(first, 0), spare) if spare > 0 else 0)
-        window = (start[0], start[1], start[0] + side, start[1] + side)
-        far = all(abs(window[0] - w[0]) + abs(window[1] - w[1]) >= side // 2 for w in windows)
-        if far:
-            windows.append(window)
-        if len(windows) == n:
-            break
-    return windows
