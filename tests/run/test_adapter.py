@@ -154,6 +154,6 @@ def test_the_size_is_first_looked_for_where_it_was_taught(path: Path, taught: Pr
         assert seen.diameter_px is not None
         sizes.append(seen.diameter_px)
         # a guess far off costs looks, never the result
-        assert looks[0] == (6 if diameter_px is None else 7)
+        assert looks[0] == (7 if diameter_px is None else 8)
     assert sizes == pytest.approx([sizes[2]] * 3, rel=0.15)
     assert sizes[2] < FIRST_GUESS_PX
