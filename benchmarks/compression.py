@@ -9,7 +9,8 @@ turns. The reference is the model in PyTorch in float32; `bf16` is what DINOmask
 on processors with matrix units. The large model has random weights: what is said of it is its
 speed and its size. Distillations take --minutes each, a fraction of what they deserve.
 
-What was made and measured is kept in --work: an interrupted benchmark goes on.
+What was made and measured is kept in --work: an interrupted benchmark goes on. The page
+docs/compress.md takes its tables from the file of --json by benchmarks/compressing/document.py.
 Where benchmarks/accuracy.py has trained a StarDist (--accuracy-work), it segments the same
 images after the variants, with as many threads.
 """
