@@ -104,7 +104,10 @@ def _halve_constants(model: openvino.Model) -> None:
             half = values.astype(np.float16)
         if values.size >= HALVED_FROM and np.array_equal(half.astype(np.float32), values):
             users = list(op.output(0).get_target_inputs())
-            back = opset13.convert(opset13.constant(half), "f32")
+            # names of our own: those that OpenVINO counts up differ from one writing to the next
+            name = op.get_friendly_name()
+            small = opset13.constant(half, name=f"{name}/half")
+            back = opset13.convert(small, "f32", name=f"{name}/whole")
             for user in users:
                 user.replace_source_output(back.output(0))
 
