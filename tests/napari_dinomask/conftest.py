@@ -6,6 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import tifffile
+
+# Loads Triton, where it is installed. Its LLVM crashes the process when it is loaded after that of
+# Mesa's software renderer, and the first optimiser of a later test would load it then.
+import torch._dynamo  # noqa: F401
 from qtpy.QtCore import QThreadPool
 
 from napari_dinomask.network import network
