@@ -254,8 +254,11 @@ def _teach(minutes: float) -> None:
 
 
 def _smallest_group(tab: Any) -> npt.NDArray[Any]:
+    """Return the points of the smallest group that a lasso can go around."""
     cloud, colouring = tab.points.plot.cloud, tab.points.colouring
-    return cloud.points_xy[colouring.rows_of(colouring.categories[-1].code)]
+    groups = [colouring.rows_of(category.code) for category in colouring.categories]
+    points: npt.NDArray[Any] = cloud.points_xy[min((g for g in groups if len(g) > 5), key=len)]
+    return points
 
 
 def _around(points_xy: npt.NDArray[Any]) -> list[Point]:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 VIEW_PX = 2048
 """Longest side of what is coloured of a view; from here on the view is offered first."""
 
-COMPARE = "Before and after the adapter, in the same colours"
+COMPARE = "Before and after the adapter"
 
 
 class FeaturesTab(ExplainTab):
