@@ -37,7 +37,7 @@ RANK_STEP = 8
 ranks between gain nothing."""
 
 TRIES = 3
-"""Times that a tenth of the energy is lost, before the outcome is kept as it is."""
+"""Layers are split so often, each time losing a tenth of the energy; the last outcome is kept."""
 
 FLOOR = 1e-4
 """Least variance of an input, relative to the mean of all, so that none is divided by zero."""
@@ -63,14 +63,13 @@ class Svd:
         if settings.whitened:
             stats = measure_inputs(subject.model, paths, work.tiles(), work.tell, importance=False)
         judge = Judge.of(subject, work)
-        lost = 1 - settings.energy
-        for _ in range(TRIES):
+        for attempt in range(TRIES):
+            lost = (1 - settings.energy) / 10**attempt
             split = subject.copied()
             found = split_all(split.model, paths, 1 - lost, stats)
             agreement = judge.agreement(split.model)
             if agreement >= settings.least_agreement:
                 break
-            lost /= 10
         judge.tell(agreement, settings.least_agreement, work)
         ranks = sorted(found.values())
         middle = f", of rank {ranks[len(ranks) // 2]} in the median" if ranks else ""
