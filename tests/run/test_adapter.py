@@ -17,7 +17,8 @@ from dinomask.run.engines import make_engine
 from dinomask.run.engines.job import Job, load_predictor
 from dinomask.run.engines.tile_work import TileWork
 from dinomask.run.predictor import Predictor
-from dinomask.run.segment import run_key, segment
+from dinomask.run.resuming import run_key
+from dinomask.run.segment import segment
 from dinomask.run.size import FIRST_GUESS_PX, estimate_diameter
 from dinomask.tiles.plan import plan_tiles
 from tests.nets.tiny_adapter import write_tiny_adapter

@@ -15,7 +15,8 @@ from dinomask.image.resample import read_scaled
 from dinomask.instances import Instances
 from dinomask.run.fusion import fuse, group_instances, resample_mask
 from dinomask.run.predictor import Predictor
-from dinomask.run.segment import run_key, segment
+from dinomask.run.resuming import run_key
+from dinomask.run.segment import segment
 from dinomask.run.views import SYMMETRIES, View
 from dinomask.tiles.ledger import key_hash
 from dinomask.tiles.plan import plan_tiles

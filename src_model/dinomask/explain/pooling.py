@@ -13,8 +13,8 @@ from dinomask.explain.alignment import Alignment
 from dinomask.explain.measure_labels import measure_labels, open_labels, read_table
 from dinomask.explain.objects import ObjectFeatures, join_table
 from dinomask.explain.tokens import TokenSource
+from dinomask.run.checks import check_diameter
 from dinomask.run.predictor import Predictor
-from dinomask.run.segment import check_diameter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

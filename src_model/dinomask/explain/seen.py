@@ -13,8 +13,8 @@ from dinomask.errors import InputError, SettingsError
 from dinomask.image.doctor import examine, require_usable
 from dinomask.image.normalise import Normaliser, fit_normaliser
 from dinomask.image.resample import read_scaled
+from dinomask.run.checks import check_diameter
 from dinomask.run.predictor import Predictor
-from dinomask.run.segment import check_diameter
 from dinomask.run.size import estimate_diameter
 from dinomask.tiles.plan import Tile, TilePlan, plan_tiles
 

@@ -8,7 +8,6 @@ run that was stopped goes on at the tile, and one key guards all records.
 from __future__ import annotations
 
 import dataclasses
-import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,13 +15,14 @@ import numpy as np
 from dinomask.config import PlanesConfig, SegmentConfig, as_dict
 from dinomask.image.doctor import Finding, require_usable
 from dinomask.image.stack import examine_stack, fit_stack_normaliser
+from dinomask.run.checks import NO_SIZE_PX, can_show_objects, check_diameter, run_findings
 from dinomask.run.detect import Detected, detect
 from dinomask.run.engines import SerialEngine
 from dinomask.run.places import activity
 from dinomask.run.plane_joiner import PlaneJoiner
 from dinomask.run.predictor import Predictor
-from dinomask.run.report import header
-from dinomask.run.segment import MIN_SIDE_PX, check_diameter, run_findings, run_key, run_ledger
+from dinomask.run.report import Stopwatch, px_per_s, run_report
+from dinomask.run.resuming import run_key, run_ledger
 from dinomask.run.size import estimate_diameter
 from dinomask.run.stack_work import FailedPlaneTile, StackWork
 from dinomask.tiles.outputs import check_output
@@ -44,7 +44,6 @@ SIZED_PLANES = 3
 """Planes in which the object size is estimated."""
 
 _LOOKED_AT = 9
-_NO_SIZE_PX = 32.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,19 +112,19 @@ def segment_planes(
         If the model can't be loaded.
     """
     config, planes = config or SegmentConfig(), planes or PlanesConfig()
-    base, timings_s = stack.base, _Timings()
+    base, watch = stack.base, Stopwatch()
     check_diameter(config.diameter_px, base.shape_yx)
     if out is not None:
         check_output(out, overwrite, keep=[base.path] if base.path else [])
     findings = examine_stack(stack)
     require_usable(findings)
     normaliser = fit_stack_normaliser(stack, config.normalise)
-    timings_s.lap("examine")
+    watch.lap("examine")
     predictor = Predictor.of(config, predictor)
-    timings_s.lap("load")
+    watch.lap("load")
     diameter_px = _diameter(stack, normaliser, predictor, config, on_progress)
-    timings_s.lap("size")
-    scale = predictor.target_diameter_px / (diameter_px or _NO_SIZE_PX)
+    watch.lap("size")
+    scale = predictor.target_diameter_px / (diameter_px or NO_SIZE_PX)
     plan = plan_tiles(base.shape_yx, scale, config.tiles)
     work = StackWork(base, normaliser, plan, config, stack)
     engine = engine or SerialEngine()
@@ -135,43 +134,25 @@ def segment_planes(
         if diameter_px is not None:
             tiles = detect(work, predictor, ledger, engine, on_progress)
             stack.require_same()
-        timings_s.lap("detect")
+        watch.lap("detect")
         failed = work.failed_tiles(ledger)
         joiner = PlaneJoiner(stack, plan, ledger, planes, on_progress)
         table, labels = joiner.render(out, overwrite)
-        timings_s.lap("render")
+        watch.lap("render")
     findings = [*findings, *run_findings(diameter_px, table, failed)]
+    common = run_report(predictor, config, engine, tiles, watch, failed, findings)
     report = {
-        **header(predictor),
+        **common,
         "image": {"name": base.name, "identity": stack.identity, "shape_yx": base.shape_yx},
         "planes": {axis: [r.start, r.stop] for axis, r in stack.indices.items()},
-        "settings": {**as_dict(config), "planes": as_dict(planes)},
+        "settings": {**common["settings"], "planes": as_dict(planes)},
         "diameter_px": diameter_px,
         "scale": scale,
-        "engine": {"name": engine.name, "workers": engine.workers},
-        **dataclasses.asdict(tiles),
-        "failed_tiles": [dataclasses.asdict(tile) for tile in failed],
         "n_instances": len(table),
         "n_objects": joiner.n_objects,
-        "timings_s": timings_s.taken_s,
-        "px_per_s": _px_per_s(stack, tiles, timings_s.taken_s),
-        "findings": [dataclasses.asdict(f) for f in findings],
+        "px_per_s": px_per_s((len(stack), *base.shape_yx), tiles, watch),
     }
     return StackSegmentation(table, labels, diameter_px, tuple(findings), report, failed)
-
-
-class _Timings:
-    """Seconds that stages took."""
-
-    def __init__(self) -> None:
-        self.taken_s: dict[str, float] = {}
-        self._started_s = time.perf_counter()
-
-    def lap(self, stage: str) -> None:
-        """Note the time since the last lap."""
-        now_s = time.perf_counter()
-        self.taken_s[stage] = round(now_s - self._started_s, 4)
-        self._started_s = now_s
 
 
 def stack_key(
@@ -197,8 +178,7 @@ def _diameter(
     It is estimated in the busiest of some planes: the size is one for all, so
     that an object is cut alike in every plane.
     """
-    has_contrast = any(h > low for low, h in zip(normaliser.low, normaliser.high, strict=True))
-    if not has_contrast or min(stack.base.shape_yx) < MIN_SIDE_PX:
+    if not can_show_objects(normaliser, stack.base.shape_yx):
         return None
     if config.diameter_px != "auto":
         return config.diameter_px
@@ -216,11 +196,3 @@ def busy_planes(stack: Stack, normaliser: Normaliser, n: int) -> list[int]:
     contrast = np.array([activity(stack.image(i), normaliser) for i in numbers])
     order = np.argsort(-contrast, kind="stable")[:n]
     return sorted(numbers[i] for i in order)
-
-
-def _px_per_s(stack: Stack, tiles: Detected, timings_s: dict[str, float]) -> float:
-    """Return the speed of what was done in this run, without tiles of an earlier one."""
-    work_s = sum(timings_s[stage] for stage in ("size", "detect", "render"))
-    share = 1 - tiles.n_resumed / tiles.n_tiles
-    height, width = stack.base.shape_yx
-    return round(len(stack) * height * width * share / max(work_s, 1e-9))

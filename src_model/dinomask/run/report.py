@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import platform
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,8 +13,15 @@ import psutil
 import torch
 
 import dinomask
+from dinomask.config import as_dict
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dinomask.config import SegmentConfig
+    from dinomask.image.doctor import Finding
+    from dinomask.run.detect import Detected
+    from dinomask.run.engines import Engine
     from dinomask.run.predictor import Predictor
 
 
@@ -53,3 +62,56 @@ def header(predictor: Predictor) -> dict[str, Any]:
         "precision": predictor.precision,
         "machine": machine(),
     }
+
+
+class Stopwatch:
+    """Seconds that the stages of a run took."""
+
+    def __init__(self) -> None:
+        self.timings_s: dict[str, float] = {}
+        self._started_s = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        """Note the time since the last lap."""
+        now_s = time.perf_counter()
+        self.timings_s[stage] = round(now_s - self._started_s, 4)
+        self._started_s = now_s
+
+
+def run_report(
+    predictor: Predictor,
+    config: SegmentConfig,
+    engine: Engine,
+    tiles: Detected,
+    watch: Stopwatch,
+    failed: Sequence[Any],
+    findings: Sequence[Finding],
+) -> dict[str, Any]:
+    """Return what reports of an image and of a stack have in common.
+
+    Parameters
+    ----------
+    failed : a record, a dataclass, a tile that failed
+    """
+    return {
+        **header(predictor),
+        "settings": as_dict(config),
+        "engine": engine.describe(config),
+        **dataclasses.asdict(tiles),
+        "failed_tiles": [dataclasses.asdict(tile) for tile in failed],
+        "timings_s": watch.timings_s,
+        "findings": [dataclasses.asdict(finding) for finding in findings],
+    }
+
+
+def px_per_s(shape: tuple[int, ...], tiles: Detected, watch: Stopwatch) -> int:
+    """Return the speed of what was done in this run, without tiles of an earlier one.
+
+    Parameters
+    ----------
+    shape : of all that was to be segmented, in pixels
+    """
+    stages = ("size", "detect", "stitch", "render")
+    work_s = sum(watch.timings_s.get(stage, 0.0) for stage in stages)
+    share = 1 - tiles.n_resumed / tiles.n_tiles
+    return round(float(np.prod(shape)) * share / max(work_s, 1e-9))

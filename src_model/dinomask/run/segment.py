@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import tempfile
 import time
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from dinomask.config import SegmentConfig, as_dict
-from dinomask.errors import SettingsError
+from dinomask.config import SegmentConfig
 from dinomask.image.doctor import Finding, examine, require_usable
 from dinomask.image.identity import require_same
 from dinomask.image.normalise import Normaliser, fit_normaliser
+from dinomask.run.checks import NO_SIZE_PX, can_show_objects, check_diameter, run_findings
 from dinomask.run.detect import Detected, FailedTile, detect, failed_tiles
 from dinomask.run.engines import SerialEngine
 from dinomask.run.engines.tile_work import TileWork
 from dinomask.run.predictor import Predictor
 from dinomask.run.progress import OnProgress, OnTile, Progress
-from dinomask.run.report import header
+from dinomask.run.report import Stopwatch, px_per_s, run_report
+from dinomask.run.resuming import run_key, run_ledger
 from dinomask.run.size import estimate_diameter
 from dinomask.tiles.advice import cut_findings
-from dinomask.tiles.ledger import Ledger
-from dinomask.tiles.outputs import check_output, ledger_path
-from dinomask.tiles.plan import TilePlan, plan_tiles
+from dinomask.tiles.outputs import check_output
+from dinomask.tiles.plan import plan_tiles
 from dinomask.tiles.render import render_image
 from dinomask.tiles.stitch import Stitched, stitch
 from dinomask.tiles.write import write_labels
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from pathlib import Path
 
     import pandas as pd
 
@@ -38,9 +35,6 @@ if TYPE_CHECKING:
     from dinomask.instances import Array
     from dinomask.run.engines import Engine
     from dinomask.tiles.plan import Box
-
-MIN_SIDE_PX = 4
-"""Images narrower than this can't show an object."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,19 +60,6 @@ class Segmentation:
     findings: tuple[Finding, ...]
     report: dict[str, Any]
     failed_tiles: tuple[FailedTile, ...] = ()
-
-
-@dataclasses.dataclass
-class _Clock:
-    """Seconds a stage took."""
-
-    timings_s: dict[str, float] = dataclasses.field(default_factory=dict)
-
-    @contextlib.contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        started = time.perf_counter()
-        yield
-        self.timings_s[name] = round(time.perf_counter() - started, 4)
 
 
 def segment(
@@ -134,96 +115,46 @@ def segment(
     check_diameter(config.diameter_px, image.shape_yx)
     if out is not None:
         check_output(out, overwrite, keep=[image.path] if image.path else [])
-    clock = _Clock()
-    with clock.stage("examine"):
-        findings = examine(image)
-        require_usable(findings)
-        normaliser = fit_normaliser(image, config.normalise)
-    with clock.stage("load"):
-        predictor = Predictor.of(config, predictor)
-    with clock.stage("size"):
-        diameter_px = _diameter(image, normaliser, predictor, config, on_progress)
-    plan = plan_tiles(
-        image.shape_yx, predictor.target_diameter_px / (diameter_px or 32.0), config.tiles
-    )
+    watch = Stopwatch()
+    findings = examine(image)
+    require_usable(findings)
+    normaliser = fit_normaliser(image, config.normalise)
+    watch.lap("examine")
+    predictor = Predictor.of(config, predictor)
+    watch.lap("load")
+    diameter_px = _diameter(image, normaliser, predictor, config, on_progress)
+    watch.lap("size")
+    scale = predictor.target_diameter_px / (diameter_px or NO_SIZE_PX)
+    plan = plan_tiles(image.shape_yx, scale, config.tiles)
     engine = engine or SerialEngine()
     tiles = Detected(len(plan))
     with run_ledger(out, run_key(image, predictor, config, plan), len(plan), restart) as ledger:
-        with clock.stage("detect"):
-            if diameter_px is not None:
-                work = TileWork(image, normaliser, plan, config)
-                tiles = detect(
-                    work,
-                    predictor,
-                    ledger,
-                    engine,
-                    on_progress,
-                    first=plan.tiles_touching(first_yxyx_px or (0, 0, 0, 0)),
-                    on_tile=on_tile,
-                )
-                require_same(image)
+        if diameter_px is not None:
+            work = TileWork(image, normaliser, plan, config)
+            first = plan.tiles_touching(first_yxyx_px or (0, 0, 0, 0))
+            tiles = detect(
+                work, predictor, ledger, engine, on_progress, first=first, on_tile=on_tile
+            )
+            require_same(image)
+        watch.lap("detect")
         failed = failed_tiles(plan, ledger)
-        with clock.stage("stitch"):
-            stitched = stitch(plan, ledger.records(), ledger.path)
-        with clock.stage("render"):
-            notes = {"failed_tiles": [dataclasses.asdict(t) for t in failed]} if failed else {}
-            table, labels = _render(stitched, image, out, overwrite, notes, on_progress)
+        stitched = stitch(plan, ledger.records(), ledger.path)
+        watch.lap("stitch")
+        table, labels = _render(stitched, image, out, overwrite, failed, on_progress)
+        watch.lap("render")
     findings += [*run_findings(diameter_px, table, failed), *cut_findings(stitched, plan)]
     report = {
-        **header(predictor),
+        **run_report(predictor, config, engine, tiles, watch, failed, findings),
         "image": {"name": image.name, "identity": image.identity, "shape_yx": image.shape_yx},
-        "settings": as_dict(config),
         "diameter_px": diameter_px,
-        "scale": plan.scale,
-        "engine": engine.describe(config),
-        **dataclasses.asdict(tiles),
-        "failed_tiles": [dataclasses.asdict(tile) for tile in failed],
+        "scale": scale,
         "n_instances": len(table),
         "n_seam_duplicates": stitched.n_seam_duplicates,
         "n_cut_objects": stitched.n_cut_objects,
         "n_merged_objects": stitched.n_merged_objects,
-        "timings_s": clock.timings_s,
-        "px_per_s": _px_per_s(image, tiles, clock),
-        "findings": [dataclasses.asdict(f) for f in findings],
+        "px_per_s": px_per_s(image.shape_yx, tiles, watch),
     }
     return Segmentation(stitched, table, labels, diameter_px, tuple(findings), report, failed)
-
-
-def check_diameter(diameter_px: float | Literal["auto"], shape_yx: tuple[int, int]) -> None:
-    """Refuse a diameter that no object of the image can have.
-
-    Raises
-    ------
-    SettingsError
-        If it is larger than the image.
-    """
-    if diameter_px != "auto" and diameter_px > max(shape_yx):
-        raise SettingsError(
-            expected=f"a diameter up to the image's size of {max(shape_yx)} px",
-            got=f"{diameter_px:g} px",
-            remedy="Measure one object in pixels, or use 'auto'.",
-        )
-
-
-def run_key(
-    image: Image, predictor: Predictor, config: SegmentConfig, plan: TilePlan
-) -> dict[str, Any]:
-    """Return all that the result depends on, for the ledger."""
-    settings = as_dict(config)
-    # where, with how many threads and in what batches it runs is free to change when resuming
-    for name in ("model", "adapter", "device", "threads", "batch", "diameter_px"):
-        settings.pop(name)
-    settings["precision"] = predictor.precision
-    # without an adapter the key is that of versions that knew none, whose runs can go on
-    adapter = {"adapter": predictor.adapter_sha256} if predictor.adapter else {}
-    return {
-        **adapter,
-        "image": image.identity,
-        "model": predictor.manifest.weights_sha256,
-        "score_threshold": predictor.score_threshold(config.detect),
-        "settings": settings,
-        "scale": plan.scale,
-    }
 
 
 def _diameter(
@@ -234,27 +165,11 @@ def _diameter(
     on_progress: OnProgress | None,
 ) -> float | None:
     """Return the diameter to segment at; None where there can be no object."""
-    has_contrast = any(h > low for low, h in zip(normaliser.low, normaliser.high, strict=True))
-    if not has_contrast or min(image.shape_yx) < MIN_SIDE_PX:
+    if not can_show_objects(normaliser, image.shape_yx):
         return None
     if config.diameter_px != "auto":
         return config.diameter_px
     return estimate_diameter(image, normaliser, predictor, on_progress).diameter_px
-
-
-@contextlib.contextmanager
-def run_ledger(
-    out: Path | None, key: dict[str, Any], n_tiles: int, restart: bool
-) -> Iterator[Ledger]:
-    """Open the ledger; it outlives a TIFF's run only if there is something left to do."""
-    if out is None:
-        with tempfile.TemporaryDirectory(prefix="dinomask-") as folder:
-            yield Ledger.create(Path(folder) / "run.ledger", key, n_tiles)
-        return
-    ledger = Ledger.create(ledger_path(out), key, n_tiles, restart)
-    yield ledger
-    if out.suffix.lower() != ".zarr" and not ledger.failed():
-        ledger.remove()
 
 
 def _render(
@@ -262,9 +177,10 @@ def _render(
     image: Image,
     out: Path | None,
     overwrite: bool,
-    notes: dict[str, Any],
+    failed: tuple[FailedTile, ...],
     on_progress: OnProgress | None,
 ) -> tuple[pd.DataFrame, Array | None]:
+    notes = {"failed_tiles": [dataclasses.asdict(t) for t in failed]} if failed else {}
     started = time.monotonic()
 
     def tell(done: int, total: int) -> None:
@@ -285,30 +201,3 @@ def _render(
         notes=notes,
     )
     return table, None
-
-
-def run_findings(
-    diameter_px: float | None, table: pd.DataFrame, failed: tuple[FailedTile, ...]
-) -> list[Finding]:
-    """Say what a user should know about a run's result."""
-    found = []
-    if failed:
-        what = f"{len(failed)} tiles failed; objects there are missing"
-        remedy = "Run it again with --overwrite: it tries these, and keeps the others."
-        found.append(Finding("warning", what, remedy))
-    if diameter_px is None:
-        what = "no object was found while estimating the object size"
-        remedy = "If there are objects, give their size (--diameter PX)."
-        found.append(Finding("warning", what, remedy))
-    elif not len(table):
-        what = f"no object of about {diameter_px:g} px was found"
-        remedy = "Try another object size or a lower score threshold."
-        found.append(Finding("warning", what, remedy))
-    return found
-
-
-def _px_per_s(image: Image, tiles: Detected, clock: _Clock) -> float:
-    """Return the speed of what was done in this run, without tiles of an earlier one."""
-    work_s = sum(clock.timings_s[k] for k in ("size", "detect", "stitch", "render"))
-    share = 1 - tiles.n_resumed / tiles.n_tiles
-    return round(image.shape_yx[0] * image.shape_yx[1] * share / max(work_s, 1e-9))
