@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from napari.layers import Labels
 from napari.utils.colormaps import DirectLabelColormap
 from napari.utils.colormaps.standardize_color import transform_color
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
     from napari.components import ViewerModel
-    from napari.layers import Labels
 
     Array = npt.NDArray[Any]
 
@@ -138,19 +138,16 @@ class PaintLayer:
         colours : of the codes 1, 2, …; at most `MOST_COLOURS`
         """
         self._table.set(np.asarray(labels, np.int64), codes)
-        if not self.is_open:
-            if not len(labels):
-                return
-            self._add()
-        layer = self.layer
-        if layer is None:
-            return
         table: dict[int | None, Any] = {None: "transparent", 0: "transparent"}
         table |= dict(enumerate(colours, start=1))
+        if self.layer is None or not self.is_open:
+            if len(labels):
+                self._add(table)
+            return
         # another colormap takes napari longer than another table
-        if not _is_same(layer.colormap, table):
-            layer.colormap = DirectLabelColormap(color_dict=table)
-        layer.refresh(extent=False, thumbnail=False)
+        if not _is_same(self.layer.colormap, table):
+            self.layer.colormap = DirectLabelColormap(color_dict=table)
+        self.layer.refresh(extent=False, thumbnail=False)
 
     def show_alike(self, labels: Array, colour: Any) -> None:
         """Show objects in one colour, each with its own outline."""
@@ -174,19 +171,22 @@ class PaintLayer:
             self._viewer.layers.remove(self.layer)
         self.layer = None
 
-    def _add(self) -> None:
+    def _add(self, table: dict[int | None, Any]) -> None:
         index = np.array(self._place, float)
         index[list(self._displayed)] = 0
         active = self._viewer.layers.selection.active
-        self.layer = self._viewer.add_labels(
+        # all is set before the viewer has it, which would draw it anew at every change
+        self.layer = Labels(
             [Coded(level, self._table) for level in self._levels()],
             multiscale=True,
             name=self._labels.name + self._suffix,
             opacity=self._opacity,
+            colormap=DirectLabelColormap(color_dict=table),
             **placement(self._labels, index),
         )
         self.layer.contour = self._contour_px
         self.layer.editable = False
+        self._viewer.add_layer(self.layer)
         self._viewer.layers.selection.active = active
 
     def _levels(self) -> list[Any]:

@@ -9,6 +9,7 @@ from qtpy.QtWidgets import QComboBox, QSizePolicy
 
 from dinomask.errors import DinomaskError
 from napari_dinomask.layers import correctable, view_of
+from napari_dinomask.widgets.layer_combo import set_entries
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -73,9 +74,8 @@ class LabelsCombo(QComboBox):
                 # the panel says so when it begins
                 pass
         with QSignalBlocker(self):
-            self.clear()
-            self.addItems([layer.name for layer in self._layers] + [self._otherwise])
-            if chosen in self._layers and active not in self._layers:
-                self.setCurrentIndex(self._layers.index(chosen))
+            set_entries(self, [layer.name for layer in self._layers] + [self._otherwise])
+            keep = chosen in self._layers and active not in self._layers
+            self.setCurrentIndex(self._layers.index(chosen) if keep else 0)
         self.setEnabled(self._image is not None)
         self.labels_changed.emit()

@@ -64,10 +64,8 @@ class LayerCombo(QComboBox):
         for layer in self._layers:
             layer.events.name.connect(self._refill)
         with QSignalBlocker(self):
-            self.clear()
-            self.addItems([layer.name for layer in self._layers])
-            if chosen in self._layers:
-                self.setCurrentIndex(self._layers.index(chosen))
+            set_entries(self, [layer.name for layer in self._layers])
+            self.setCurrentIndex(self._layers.index(chosen) if chosen in self._layers else 0)
         self._on_chosen()
 
     def _follow_selection(self, event: Any = None) -> None:
@@ -79,3 +77,14 @@ class LayerCombo(QComboBox):
         layer = self.layer
         self.setToolTip(layer.name if layer else "Open an image first")
         self.layer_changed.emit()
+
+
+def set_entries(combo: QComboBox, entries: list[str]) -> None:
+    """Let a list offer other entries.
+
+    Those that it has stay: laying a list out anew takes Qt tens of milliseconds, and a viewer
+    tells of its layers several times when one is added.
+    """
+    if [combo.itemText(i) for i in range(combo.count())] != entries:
+        combo.clear()
+        combo.addItems(entries)
