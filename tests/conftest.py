@@ -10,8 +10,9 @@ import pytest
 from hypothesis import settings
 
 # how long an example takes depends on what else the machine does
-settings.register_profile("steady", deadline=None)
-settings.load_profile("steady")
+settings.register_profile("quick", deadline=None, max_examples=25)
+settings.register_profile("thorough", deadline=None, max_examples=300)
+settings.load_profile("quick")
 
 # before anything imports napari or numpy: tests neither read nor write the user's napari
 # settings, and one thread a test is faster and steadier beside other work

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dinomask.adapt import corrections
@@ -44,7 +44,6 @@ def test_apply_then_inverse_restores_a_stack(seed, wished):
     _require_inverse(ArrayStore(scene(seed, (2, 3, *SHAPE_YX))), wished)
 
 
-@settings(max_examples=25)
 @given(seed=st.integers(0, 999), wished=st.lists(wishes, min_size=1, max_size=6))
 def test_apply_then_inverse_restores_labels_on_disk(tmp_path_factory, seed, wished):
     store = pyramid_of(scene(seed), tmp_path_factory.mktemp("p") / "l.zarr")

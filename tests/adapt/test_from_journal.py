@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dinomask.adapt import corrections, from_journal
@@ -94,7 +94,6 @@ def test_of_a_large_image_windows_are_taken(
     assert (known.labels_yx > 0).sum() == (labels == 1).sum()
 
 
-@settings(max_examples=50, deadline=None)
 @given(
     st.lists(
         st.tuples(

@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 import tifffile
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dinomask.adapt import corrections
@@ -50,7 +50,6 @@ def _replayed(labels, journal):
 deeds = st.one_of(wishes, st.sampled_from(["undo", "undo", "redo", "reopen", "review"]))
 
 
-@settings(max_examples=60)
 @given(seed=st.integers(0, 999), done=st.lists(deeds, max_size=14))
 def test_undo_and_redo_go_through_planes_and_sessions(tmp_path_factory, seed, done):
     path = tmp_path_factory.mktemp("j") / "a.journal.jsonl"

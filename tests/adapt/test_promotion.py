@@ -7,7 +7,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dinomask.adapt.promotion import (
@@ -121,7 +121,6 @@ def test_a_history_that_cannot_be_written_says_so() -> None:
         promote("a")
 
 
-@settings(max_examples=25)
 @given(st.lists(st.sampled_from(["a", "b", "c", "back"]), max_size=12))
 def test_the_stack_of_promoted_adapters(tmp_path_factory, steps: list[str]) -> None:
     with pytest.MonkeyPatch.context() as patch:

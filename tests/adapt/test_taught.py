@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dinomask.adapt.held_out import FEWEST, part_places
@@ -20,7 +20,6 @@ from dinomask.instances import REFUTED, UNSUPERVISED, Instances, draw
 from tests.adapt.taught_scenes import taught_discs
 
 
-@settings(max_examples=30, deadline=None)
 @given(n=st.integers(1, 60), n_images=st.integers(1, 6), seed=st.integers(0, 5))
 def test_limited_objects_are_as_many_as_asked_and_whole(n: int, n_images: int, seed: int) -> None:
     whole = [taught_discs(seed=i) for i in range(n_images)]
@@ -59,7 +58,6 @@ def test_limited_images_are_drawn_by_the_seed() -> None:
     assert len({tuple(n) for n in names}) > 1
 
 
-@settings(max_examples=30, deadline=None)
 @given(
     sizes=st.lists(st.integers(0, 9), min_size=1, max_size=7),
     share=st.floats(0.1, 0.5),

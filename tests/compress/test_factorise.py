@@ -26,7 +26,6 @@ def images(tmp_path_factory, sample_nuclei, sample_nuclei_labels):
 
 
 @given(energy=st.floats(0.05, 0.999), seed=st.integers(0, 50))
-@settings(max_examples=30)
 def test_the_least_rank_with_that_energy_is_taken(energy, seed):
     weight = torch.randn(12, 20, generator=torch.Generator().manual_seed(seed))
     up, down, rank = low_rank_factors(weight, energy, None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dinomask.errors import ExplainError
@@ -16,7 +16,6 @@ def sample(seed: int, n: int = 200, width: int = 6) -> np.ndarray:
     return rng.normal(size=(n, width)) * np.array([9, 5, 3, 1, 0.5, 0.1]) + 100
 
 
-@settings(max_examples=30)
 @given(cuts=st.lists(st.integers(0, 200), max_size=8), seed=st.integers(0, 5))
 def test_parts_give_what_the_whole_gives(cuts, seed):
     vectors = sample(seed)

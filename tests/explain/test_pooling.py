@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import tifffile
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dinomask.config import TileConfig
@@ -47,7 +47,6 @@ def scene():
     return image, labels
 
 
-@settings(max_examples=50)
 @given(
     st.tuples(st.integers(1, 3000), st.integers(1, 3000)),
     st.sampled_from([(112, 28), (224, 64), (448, 64), (112, 42)]),

@@ -81,9 +81,7 @@ def test_npy_files_cut_short_are_refused(tmp_path: Path) -> None:
         open_image(path)
 
 
-@settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     magic=st.sampled_from(
         [*TIFF_MAGIC, *PICTURE_MAGIC, b"\x89PNG\r\n\x1a\n", b"\x93NUMPY\x01\x00"]

@@ -12,7 +12,7 @@ import pytest
 import tensorstore
 import tifffile
 import zarr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from zarr.storage import MemoryStore
 
@@ -52,7 +52,6 @@ def pyramid(zarr_format: Any, sharded: bool) -> tuple[zarr.Group, CountingStore]
     return group, store
 
 
-@settings(deadline=None, max_examples=25)
 @given(data=st.data())
 @pytest.mark.parametrize(("zarr_format", "sharded"), [(2, False), (3, False), (3, True)])
 def test_a_window_touches_its_own_chunks_only(

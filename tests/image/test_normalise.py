@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -98,7 +98,6 @@ def test_a_piece_is_normalised_as_in_the_whole(
     assert np.array_equal(piece, normaliser.apply(image)[:, y : y + h, x : x + w])
 
 
-@settings(deadline=None)
 @given(
     st.tuples(st.integers(1, 5000), st.integers(1, 5000)),
     st.integers(1, 2_000_000),

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dinomask.image.normalise import Normaliser
@@ -47,7 +47,6 @@ def windows(draw: st.DrawFn) -> tuple[np.ndarray, tuple[float, float], Window]:
     return image.astype(np.float32), scale, (y0, x0, y1, x1)
 
 
-@settings(deadline=None)
 @given(windows())
 def test_a_window_from_a_piece_is_the_window_of_the_whole_to_the_bit(
     case: tuple[np.ndarray, tuple[float, float], Window],
@@ -74,7 +73,6 @@ def triangle(values: np.ndarray, scale: float) -> np.ndarray:
     return np.array(out)
 
 
-@settings(deadline=None, max_examples=40)
 @given(st.integers(1, 20), st.integers(1, 20), scales, scales, st.integers(0, 999))
 def test_against_the_formula(h: int, w: int, scale_y: float, scale_x: float, seed: int) -> None:
     image = np.random.default_rng(seed).uniform(0, 1, (1, h, w))
@@ -97,7 +95,6 @@ def test_constants_stay(h: int, w: int, scale_y: float, scale_x: float, value: f
     assert out == pytest.approx(np.float32(value), rel=1e-5, abs=1e-5)
 
 
-@settings(deadline=None)
 @given(st.integers(1, 25), st.integers(1, 25), scales, st.integers(0, 999))
 def test_no_value_beyond_the_image(h: int, w: int, scale: float, seed: int) -> None:
     image = np.random.default_rng(seed).uniform(-5, 5, (1, h, w)).astype(np.float32)
@@ -144,7 +141,6 @@ def test_clipped_windows_are_inside(window: Window, h: int, w: int) -> None:
         assert (y0 <= y < y1) == inside
 
 
-@settings(deadline=None, max_examples=50)
 @given(st.data())
 def test_overhanging_reads_agree_and_are_padded(data: st.DataObject) -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (30, 37)).astype(np.uint8)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorstore
 import zarr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dinomask.errors import InputError
@@ -28,7 +28,6 @@ def whole(image: Any, level: int = 0) -> NDArray[Any]:
     return image.read((0, 0, height, width), level)
 
 
-@settings(deadline=None)
 @given(data=st.data())
 def test_a_window_is_the_same_part_of_the_whole(data: st.DataObject) -> None:
     axes = "".join(data.draw(st.permutations("tczyx")))

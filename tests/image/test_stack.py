@@ -7,7 +7,7 @@ import dask.array as da
 import numpy as np
 import pytest
 import tifffile
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dinomask.errors import AxesError, ChunkError, InputError, SourceChangedError
@@ -26,7 +26,6 @@ ALL = np.random.default_rng(0).integers(0, 60_000, (3, 2, 4, 23, 31), dtype=np.u
 """Axes t, c, z, y, x."""
 
 
-@settings(deadline=None)
 @given(data=st.data())
 def test_every_plane_is_read_once_whatever_the_order_of_axes(data: st.DataObject) -> None:
     axes = "".join(data.draw(st.permutations("tczyx")))

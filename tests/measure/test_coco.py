@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
@@ -109,7 +109,6 @@ def our_figures(scenes: list[Scene], max_detections: int) -> dict[str, float]:
     return {name: -1.0 if value is None else value for name, value in figures.items()}
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     st.integers(0, 2**31),
     st.lists(st.tuples(st.integers(4, 130), st.integers(0, 25)), min_size=1, max_size=4),
@@ -125,7 +124,6 @@ def test_figures_are_those_of_pycocotools(
     )
 
 
-@settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**31))
 def test_figures_are_those_of_pycocotools_where_objects_compete(seed: int) -> None:
     """Halves have an IoU of exactly 0.5 with the whole, so two want one."""

@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dinomask.errors import DataError
@@ -60,7 +60,6 @@ def brute_force_seg(reference: np.ndarray, prediction: np.ndarray) -> float:
     return float(np.mean(jaccards))
 
 
-@settings(max_examples=200, deadline=None)
 @given(label_pairs(), st.sampled_from([0.1, 0.25, 1 / 3, 0.5, 0.75, 1.0]))
 def test_counts_are_those_of_every_assignment_tried(
     case: tuple[np.ndarray, np.ndarray], tau: float
@@ -72,7 +71,6 @@ def test_counts_are_those_of_every_assignment_tried(
     assert counts.tp + counts.fp == n_prediction
 
 
-@settings(max_examples=200, deadline=None)
 @given(label_pairs())
 def test_seg_is_the_definition_read_aloud(case: tuple[np.ndarray, np.ndarray]) -> None:
     if case[0].any():
@@ -112,7 +110,6 @@ def test_values_of_other_libraries() -> None:
     assert scores.seg == pytest.approx(CTCMETRICS_SEG)
 
 
-@settings(max_examples=100, deadline=None)
 @given(label_pairs(), st.sampled_from([0.2, 0.5, 0.8]))
 def test_matched_pairs_are_one_to_one_and_good(
     case: tuple[np.ndarray, np.ndarray], tau: float

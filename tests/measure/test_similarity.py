@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dinomask.errors import DataError
@@ -16,7 +16,6 @@ def features(seed: int, n: int = 60, width: int = 8) -> np.ndarray:
 
 
 @given(st.integers(0, 2**31), st.floats(0.1, 10), st.floats(-5, 5))
-@settings(max_examples=25)
 def test_turning_scaling_and_moving_change_nothing(seed: int, scale: float, shift: float) -> None:
     x = features(seed)
     turn, _ = np.linalg.qr(features(seed + 1, 8))
@@ -28,7 +27,6 @@ def test_turning_scaling_and_moving_change_nothing(seed: int, scale: float, shif
 
 
 @given(st.integers(0, 2**31))
-@settings(max_examples=25)
 def test_cka_is_symmetric_and_between_0_and_1(seed: int) -> None:
     x, y = features(seed), features(seed + 1, width=3)
     assert linear_cka(x, y) == pytest.approx(linear_cka(y, x))

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dinomask.nets.detection import (
@@ -112,7 +112,6 @@ def test_background_and_unsupervised_ground() -> None:
     assert torch.equal(rows, torch.where(places[:, 1] >= 28, -2, -1))
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_a_positive_location_lies_near_the_centre_of_its_object(data: st.DataObject) -> None:
     labels = np.zeros((84, 84), np.int64)

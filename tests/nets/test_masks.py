@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torchvision.ops import roi_align
 
@@ -34,7 +34,6 @@ def ramp(n: int, stride_px: float, axis: int) -> torch.Tensor:
     return (centres[:, None] if axis == 0 else centres[None, :]).expand(1, 1, n, n).contiguous()
 
 
-@settings(deadline=None)
 @given(
     st.sampled_from([2.0, 3.5, 7.0]),
     st.tuples(st.floats(30, 80), st.floats(30, 80)),
@@ -62,7 +61,6 @@ def test_coordinates_stay_exact_beside_half_precision_features() -> None:
     torch.testing.assert_close(cells, expected, atol=1e-3, rtol=0)
 
 
-@settings(deadline=None, max_examples=30)
 @given(st.integers(0, 10_000), st.sampled_from([2.0, 3.5]), st.sampled_from([4, 7]))
 def test_products_give_what_roi_align_gives(seed: int, stride_px: float, size: int) -> None:
     torch.manual_seed(seed)
@@ -80,7 +78,6 @@ def test_products_give_what_roi_align_gives(seed: int, stride_px: float, size: i
     torch.testing.assert_close(gradient, expected, atol=1e-4, rtol=1e-4)
 
 
-@settings(deadline=None, max_examples=50)
 @given(st.data())
 def test_mask_targets_against_single_samples(data: st.DataObject) -> None:
     seed = data.draw(st.integers(0, 1000))

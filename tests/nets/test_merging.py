@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dinomask.nets.merging import (
@@ -50,7 +50,6 @@ def test_a_mean_weighted_by_size_worked_out_by_hand() -> None:
     assert merged.owners.tolist() == [[0, 1, 1, 1]]
 
 
-@settings(deadline=None, max_examples=50)
 @given(
     st.integers(2, 20), st.integers(0, 3), st.lists(st.integers(1, 6), max_size=4), st.integers(0)
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save
 
@@ -20,7 +20,6 @@ from dinomask.nets.packing import pack, quantised, unpack
     half=st.booleans(),
     int8=st.booleans(),
 )
-@settings(max_examples=60)
 def test_what_is_packed_comes_back_to_the_last_bit(shape, zeros, seed, half, int8):
     chance = np.random.default_rng(seed)
     values = torch.from_numpy(np.asarray(chance.normal(size=shape), np.float32))

@@ -31,7 +31,7 @@ def maps_of(pyramid: Pyramid) -> tuple[torch.Tensor, ...]:
     return (pyramid.detail, pyramid.fine, *pyramid.levels)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.integers(2, 9), st.integers(2, 9))
 def test_sizes_for_any_multiple_of_14(rows: int, cols: int) -> None:
     maps = maps_of(pyramid_of(torch.rand(1, 3, 14 * rows, 14 * cols)))

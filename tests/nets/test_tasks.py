@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dinomask.config import BalanceConfig, DetectConfig, ModelConfig
@@ -136,7 +136,6 @@ def test_a_class_weight_scales_the_focal_loss_of_its_objects_alone() -> None:
     assert torch.equal(other["box"], plain["box"])
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(1, 10_000), min_size=1, max_size=6), st.sampled_from([0.0, 0.5, 1.0]))
 def test_balanced_weights_keep_the_size_of_the_loss(counts: list[int], power: float) -> None:
     weights = balanced_weights(counts, power).double().numpy()

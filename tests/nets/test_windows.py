@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from timm.layers import Attention
 
@@ -18,7 +18,6 @@ def layer(dim: int = 16, seed: int = 0) -> Attention:
     return Attention(dim, num_heads=2, qkv_bias=True).eval()
 
 
-@settings(deadline=None)
 @given(st.tuples(sides, sides), st.integers(2, 8))
 def test_windows_are_few_and_hold_every_token_once(shape_yx: tuple[int, int], most: int) -> None:
     windows = plan_windows(shape_yx, most)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dinomask.config import SegmentConfig, TileConfig
@@ -224,7 +224,6 @@ def test_a_faint_nucleus_is_never_skipped(predictor, pixels, sign):
     assert result.report["n_blank"] < without.report["n_blank"]
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     centre=st.tuples(st.floats(-2, 120), st.floats(-2, 113)),
     radius=st.floats(4, 40),

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dinomask.config import DetectConfig, SegmentConfig
@@ -56,7 +56,6 @@ def centres(found: Instances) -> np.ndarray:
     return (found.boxes_yxyx_px[:, :2] + found.boxes_yxyx_px[:, 2:]) / 2
 
 
-@settings(deadline=None, max_examples=40)
 @given(sights())
 def test_each_object_seen_becomes_one_with_the_mean_score(
     scene: tuple[np.ndarray, list[Instances]],
@@ -76,7 +75,6 @@ def test_each_object_seen_becomes_one_with_the_mean_score(
     assert np.all(np.diff(fused.scores) <= 0)
 
 
-@settings(deadline=None, max_examples=40)
 @given(sights(), st.randoms(use_true_random=False))
 def test_the_order_of_the_views_does_not_matter(scene, random) -> None:
     _, views = scene
@@ -87,7 +85,6 @@ def test_the_order_of_the_views_does_not_matter(scene, random) -> None:
     assert np.abs(a.masks.astype(int) - b.masks).max(initial=0) <= 1
 
 
-@settings(deadline=None, max_examples=40)
 @given(sights(), st.sampled_from(SYMMETRIES["full"]))
 def test_fusion_moves_with_the_tile(scene, symmetry) -> None:
     _, views = scene
@@ -101,7 +98,6 @@ def test_fusion_moves_with_the_tile(scene, symmetry) -> None:
     assert off.max(initial=0) <= 1
 
 
-@settings(deadline=None, max_examples=40)
 @given(sights(), st.integers(1, 8))
 def test_views_that_agree_change_nothing(scene, n) -> None:
     one = scene[1][0]

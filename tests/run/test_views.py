@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dinomask.config import DetectConfig
@@ -38,7 +38,6 @@ def drawn(found: Instances, shape_yx: tuple[int, int]) -> np.ndarray:
     return planes
 
 
-@settings(deadline=None, max_examples=40)
 @given(symmetries, st.integers(0, 10_000))
 def test_what_is_found_in_a_view_lies_where_the_tile_shows_it(
     symmetry: tuple[bool, bool, bool], seed: int
@@ -51,7 +50,6 @@ def test_what_is_found_in_a_view_lies_where_the_tile_shows_it(
     np.testing.assert_allclose(view.apply(restored), drawn(found, in_view), atol=1e-4)
 
 
-@settings(deadline=None, max_examples=40)
 @given(symmetries, scales)
 def test_a_scaled_view_keeps_places(symmetry: tuple[bool, bool, bool], scale: float) -> None:
     # a smooth blob's centre of mass is the same in the tile and, put back, in the view

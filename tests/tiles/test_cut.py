@@ -101,7 +101,6 @@ def scenes(draw: st.DrawFn) -> tuple[TilePlan, Array, int]:
     return plan_tiles(shape, 1.0, config), labels, draw(st.integers(0, 2**31))
 
 
-@settings(max_examples=25, deadline=None)
 @given(scenes())
 def test_objects_of_any_size_are_found_once_and_whole(case: tuple[TilePlan, Array, int]) -> None:
     plan, planted, seed = case
@@ -179,7 +178,7 @@ def test_a_small_object_at_the_end_of_a_read_region_is_the_neighbours() -> None:
     assert len(owned(plan, plan[1], small)) == 1
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 2**31), st.randoms(use_true_random=False), st.integers(5, 90))
 def test_order_and_windows_change_nothing(seed: int, random: Random, side_px: int) -> None:
     plan, planted = wide_bar(190, 4)

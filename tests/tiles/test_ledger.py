@@ -171,7 +171,7 @@ def test_an_index_outside_is_refused(ledger: Ledger) -> None:
             ledger.write(index, some_instances())
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_a_damaged_record_is_pending_or_unchanged(ledger: Ledger, data: st.DataObject) -> None:
     """Cut short, overwritten or flipped anywhere: never wrong instances, never a crash."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dinomask.tiles.link import Extents, PlaneLinker, count_overlaps, match_labels
@@ -86,7 +86,6 @@ def largest_jump(labels_zyx: Array) -> float:
     return min(found)
 
 
-@settings(deadline=None, max_examples=30)
 @given(
     seed=st.integers(0, 10**6),
     n_z=st.integers(1, 14),
@@ -101,7 +100,6 @@ def test_planted_balls_are_put_together_again(seed: int, n_z: int, pitch_px: flo
     assert same_partition(found, planted)
 
 
-@settings(deadline=None, max_examples=30)
 @given(seed=st.integers(0, 10**6), n_t=st.integers(2, 8))
 def test_planted_tracks_of_moving_cells_are_followed(seed: int, n_t: int) -> None:
     rng = np.random.default_rng(seed)
@@ -119,7 +117,6 @@ def test_planted_tracks_of_moving_cells_are_followed(seed: int, n_t: int) -> Non
     assert same_partition(found, movie)
 
 
-@settings(deadline=None, max_examples=40)
 @given(seed=st.integers(0, 10**6), iou=st.sampled_from([0.05, 0.2, 0.5, 0.8]), bridge=st.booleans())
 def test_the_objects_do_not_depend_on_the_numbers_of_a_plane(
     seed: int, iou: float, bridge: bool

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dinomask.instances import paste_probability
@@ -11,7 +11,6 @@ from dinomask.tiles.overlap import cells_within, sample, shared_cells
 from tests.tiles.scenes import disk_mask
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**31))
 def test_samples_are_what_is_drawn_there(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -27,7 +26,6 @@ def test_samples_are_what_is_drawn_there(seed: int) -> None:
     np.testing.assert_allclose(values / 255, wanted, atol=1e-4)
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**31))
 def test_shared_area_of_two_disks(seed: int) -> None:
     rng = np.random.default_rng(seed)

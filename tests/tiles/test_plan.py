@@ -8,7 +8,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dinomask.config import TileConfig
@@ -119,7 +119,6 @@ def test_a_huge_plan_takes_no_memory() -> None:
     assert peak_bytes < 1e6
 
 
-@settings(deadline=None)
 @given(plans(), st.integers(0, 2**31))
 def test_many_at_once_are_as_one_by_one(plan: TilePlan, seed: int) -> None:
     indices = np.random.default_rng(seed).integers(0, len(plan), 20)
@@ -136,7 +135,6 @@ def test_many_at_once_are_as_one_by_one(plan: TilePlan, seed: int) -> None:
             assert ends[row, side] == (reads[row, side] if inside else (-1) ** (side < 2) * np.inf)
 
 
-@settings(deadline=None)
 @given(plans(), st.integers(0, 2**31))
 def test_a_point_is_in_the_core_of_its_tile(plan: TilePlan, seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -147,7 +145,6 @@ def test_a_point_is_in_the_core_of_its_tile(plan: TilePlan, seed: int) -> None:
         assert x0 - 1e-6 <= point[1] <= x1 + 1e-6
 
 
-@settings(deadline=None)
 @given(plans(), st.tuples(*[st.integers(0, 1400)] * 2), st.tuples(*[st.integers(1, 300)] * 2))
 def test_tiles_of_a_window_are_those_of_a_search(
     plan: TilePlan, first: tuple[int, int], size: tuple[int, int]
@@ -170,7 +167,6 @@ def test_an_index_outside_is_refused() -> None:
             plan[index]
 
 
-@settings(deadline=None)
 @given(plans(), st.integers(0, 2**31))
 def test_without_a_seam_margin_every_centre_has_one_owner(plan: TilePlan, seed: int) -> None:
     config = TileConfig(plan.config.tile_px, plan.config.halo_px, seam_px=0)

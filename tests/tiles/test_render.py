@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dinomask.config import TileConfig
@@ -51,7 +51,6 @@ def by_the_rule(stitched: Stitched, shape_yx: tuple[int, int]) -> np.ndarray:
     return labels
 
 
-@settings(max_examples=60, deadline=None)
 @given(crowds())
 def test_a_pixel_goes_to_the_surest_then_the_best_then_the_first(
     case: tuple[Stitched, tuple[int, int]],
@@ -62,7 +61,6 @@ def test_a_pixel_goes_to_the_surest_then_the_best_then_the_first(
     )
 
 
-@settings(max_examples=60, deadline=None)
 @given(crowds(), st.integers(1, 64))
 def test_pixels_and_table_are_the_same_however_the_image_is_cut(
     case: tuple[Stitched, tuple[int, int]], side_px: int
@@ -77,7 +75,6 @@ def test_pixels_and_table_are_the_same_however_the_image_is_cut(
     assert drawing.table().equals(table)
 
 
-@settings(max_examples=40, deadline=None)
 @given(crowds())
 def test_the_table_measures_the_label_image(case: tuple[Stitched, tuple[int, int]]) -> None:
     stitched, shape = case

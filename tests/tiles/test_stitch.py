@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dinomask.config import TileConfig
@@ -57,7 +57,6 @@ def scenes(draw: st.DrawFn) -> tuple[TilePlan, Instances, int]:
     return plan_tiles(shape, scale, config), planted_disks(seed, shape, diameter), seed
 
 
-@settings(max_examples=60, deadline=None)
 @given(scenes())
 def test_exact_sights_give_back_exactly_what_was_planted(
     case: tuple[TilePlan, Instances, int],
@@ -73,7 +72,6 @@ def test_exact_sights_give_back_exactly_what_was_planted(
     assert joint.shape[1] == len(np.unique(labels)) == len(np.unique(truth))
 
 
-@settings(max_examples=60, deadline=None)
 @given(scenes())
 def test_differing_sights_give_every_object_once(case: tuple[TilePlan, Instances, int]) -> None:
     plan, planted, seed = case
@@ -91,7 +89,6 @@ def test_differing_sights_give_every_object_once(case: tuple[TilePlan, Instances
         assert distance.min(axis=1).max() <= 1.5 * jitter
 
 
-@settings(max_examples=30, deadline=None)
 @given(scenes(), st.randoms(use_true_random=False))
 def test_the_order_of_records_and_rows_changes_nothing(
     case: tuple[TilePlan, Instances, int], random: Random

@@ -65,7 +65,6 @@ def check_measures(crop: Crop) -> None:
         assert crop.boxes_yxyx_px[i].tolist() == expected
 
 
-@settings(deadline=None, max_examples=60)
 @given(seeds)
 def test_image_and_labels_stay_aligned(seed: int) -> None:
     crop = draw(seed, GEOMETRY_ONLY)
@@ -81,7 +80,6 @@ def test_image_and_labels_stay_aligned(seed: int) -> None:
     assert np.all(plane[ground] < 0.6)
 
 
-@settings(deadline=None, max_examples=60)
 @given(seeds, st.booleans())
 def test_measures_fit_the_labels(seed: int, is_rgb: bool) -> None:
     crop = draw(seed, EVERYTHING, annotated(is_rgb))
@@ -91,7 +89,7 @@ def test_measures_fit_the_labels(seed: int, is_rgb: bool) -> None:
     assert np.isfinite(crop.image_cyx).all()
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(seeds)
 def test_a_crop_can_be_drawn_again(seed: int) -> None:
     first, second = draw(seed, AugmentConfig()), draw(seed, AugmentConfig())
@@ -115,7 +113,6 @@ def test_what_lies_outside_the_image_is_mid_grey(probability: float) -> None:
     assert not crop.labels_yx[outside].any()
 
 
-@settings(deadline=None, max_examples=30)
 @given(seeds)
 def test_objects_get_about_the_target_size(seed: int) -> None:
     config = dataclasses.replace(GEOMETRY_ONLY, wide_scale_probability=0, stretch_log_max=0)
@@ -134,7 +131,6 @@ def test_an_image_without_objects_gives_background() -> None:
     assert not crop.labels_yx.any()
 
 
-@settings(deadline=None, max_examples=40)
 @given(seeds, st.sampled_from(["colour", "grey", "constant"]))
 def test_intensity_changes_keep_the_form(seed: int, kind: str) -> None:
     rng = np.random.default_rng(seed)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch import Tensor, nn
@@ -192,7 +192,6 @@ COINCIDING = np.full((7, 7), 0.0625)
 COINCIDING[0, :2], COINCIDING[6, 1] = (0, -1), 2
 
 
-@settings(deadline=None)
 @example(COINCIDING)
 @given(
     arrays(np.float64, st.tuples(st.integers(1, 7), st.integers(1, 9)), elements=st.floats(-5, 5))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dinomask.train.coco_masks import CocoLabels, decode_runs, parse_object
@@ -35,7 +35,6 @@ def label_images(draw: st.DrawFn) -> np.ndarray:
     return np.unique(np.append(labels, 0), return_inverse=True)[1][:-1].reshape(shape)
 
 
-@settings(max_examples=150, deadline=None)
 @given(label_images(), st.sampled_from([to_runs, to_compressed]))
 def test_run_lengths_are_exact(
     labels: np.ndarray, way: Callable[[np.ndarray], Segmentation]
@@ -45,7 +44,6 @@ def test_run_lengths_are_exact(
     assert np.array_equal(drawn, labels)
 
 
-@settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**31), st.integers(1, 8), st.floats(3, 14))
 def test_polygons_keep_the_objects(seed: int, n: int, radius_px: float) -> None:
     labels = disc_labels(n, 120, radius_px, seed)
@@ -103,7 +101,6 @@ def test_crowds_are_unsupervised_beneath_objects() -> None:
     assert (labels_of(cover + annotations[-1:]).draw(labels.shape) == 1).all()
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.lists(st.integers(0, 2**40), max_size=30))
 def test_compressed_counts_of_any_size(counts: list[int]) -> None:
     """Encoded here from the documented format, number by number."""

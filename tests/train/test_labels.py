@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from skimage.measure import label as connected
@@ -134,7 +134,6 @@ small_labels = hnp.arrays(
 )
 
 
-@settings(max_examples=60, deadline=None)
 @given(small_labels, st.sampled_from([1, 5]))
 def test_repairs_never_join_invent_or_hide(labels: np.ndarray, spread: int) -> None:
     labels = np.kron(labels, np.pad(np.ones((1, 1), np.uint8), (0, spread)))

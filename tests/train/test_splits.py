@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dinomask.errors import DataError, SettingsError
@@ -55,7 +55,6 @@ def test_shares_are_right_within_a_group(groups: list[str | None], seed: int) ->
     assert abs(n_val - 0.2 * len(split)) <= largest
 
 
-@settings(max_examples=40)
 @given(any_groups, any_seed, st.randoms())
 def test_the_order_of_the_images_does_not_matter(
     groups: list[str | None], seed: int, chance: random.Random
