@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
     from dinomask.adapt.prompt import Prompter, Proposal
     from dinomask.image.source import Image
-    from napari_dinomask.corrections import Question, Review
+    from napari_dinomask.corrections import Review
+    from napari_dinomask.questions import Question
 
     Array = npt.NDArray[Any]
     Place = tuple[int, ...]

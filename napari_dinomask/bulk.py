@@ -11,7 +11,8 @@ from napari_dinomask.objects_wording import say_cells
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from napari_dinomask.corrections import Done, Review
+    from napari_dinomask.corrections import Review
+    from napari_dinomask.questions import Done
 
 
 def remove_all(review: Review, labels: Iterable[int]) -> Done:

@@ -15,67 +15,18 @@ import numpy as np
 from dinomask.adapt import corrections as plan
 from dinomask.adapt.corrections import Correction, Piece, Reviewed, label_at
 from dinomask.adapt.difference import difference_at
-from dinomask.adapt.label_store import ArrayStore
 from dinomask.errors import CorrectionError
+from napari_dinomask.questions import Done, Question
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any, Protocol
-
-    import numpy.typing as npt
+    from typing import Any
 
     from dinomask.adapt.journal import Journal
     from dinomask.adapt.label_store import LabelStore
     from dinomask.config import SegmentConfig
     from dinomask.image.source import Image
-
-    Array = npt.NDArray[Any]
-    Point = tuple[float, float]
-    Box = tuple[int, int, int, int]
-    Place = tuple[int, ...]
-
-    class Drawn(Protocol):
-        """What the model proposes; see `dinomask.adapt.prompt.Proposal`."""
-
-        mask_yx: Array
-        corner_yx_px: tuple[int, int]
-        class_id: int
-        rank: int
-        n_ranks: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Question:
-    """What the model is asked: the object at a point, or in a box."""
-
-    plane: Place
-    """Of the labels."""
-
-    point_yx_px: Point | None = None
-    """Where the click was."""
-
-    box_yxyx_px: tuple[float, float, float, float] | None = None
-    """What was dragged."""
-
-    rank: int = 0
-    """Which of the sizes at the point."""
-
-    replaces: int = 0
-    """Label of the object that the answer takes the place of; 0 for a new one."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Done:
-    """What an action did."""
-
-    text: str
-    """In words."""
-
-    window_yxyx_px: Box | None = None
-    """Where labels may show something else now."""
-
-    plane: Place = ()
-    """In which plane."""
+    from napari_dinomask.questions import Array, Box, Drawn, Place, Point
 
 
 @dataclasses.dataclass(frozen=True)
@@ -369,33 +320,3 @@ def _pixel(point: Point) -> Box:
 def _box_around(line: Array) -> Box:
     (y0, x0), (y1, x1) = np.floor(line.min(axis=0)), np.ceil(line.max(axis=0))
     return int(y0), int(x0), int(y1) + 1, int(x1) + 1
-
-
-def rehearse() -> None:
-    """Load what corrections need: seconds at the first time, so to be called in a thread."""
-    labels_yx = np.zeros((12, 12), np.int32)
-    labels_yx[2:10, 2:6], labels_yx[2:10, 6:10] = 1, 2
-    store = ArrayStore(labels_yx)
-    plan.split(store, 1, np.array([[6.0, 0.0], [6.0, 11.0]]))
-    plan.merge(store, [1, 2])
-    difference_at(store, labels_yx, np.roll(labels_yx, 1, axis=0), (0, 0))
-    Reviewed.of_box((1, 1, 9, 9)).mask((0, 0, 12, 12))
-
-
-_reviews: list[Review] = []
-
-
-def open_reviews() -> tuple[Review, ...]:
-    """Return the label images that are being corrected, the one begun last first."""
-    return tuple(reversed(_reviews))
-
-
-def opened(review: Review) -> None:
-    """Let other panels know of a review that begins."""
-    _reviews.append(review)
-
-
-def closed(review: Review) -> None:
-    """Let other panels forget a review that ended."""
-    if review in _reviews:
-        _reviews.remove(review)

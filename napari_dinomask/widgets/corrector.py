@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from napari.layers import Image as ImageLayer
     from napari.layers import Labels
 
-    from napari_dinomask.corrections import Done, Review
+    from napari_dinomask.corrections import Review
+    from napari_dinomask.questions import Done
     from napari_dinomask.review_files import Begin
 
     Work = Callable[[Review], Done | None]

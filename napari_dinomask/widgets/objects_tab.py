@@ -29,7 +29,8 @@ from napari_dinomask.wording import say_error
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from napari_dinomask.corrections import Done, Review
+    from napari_dinomask.corrections import Review
+    from napari_dinomask.questions import Done
     from napari_dinomask.review_files import Begin
     from napari_dinomask.selection import Keys
     from napari_dinomask.widgets.explain_target import ExplainTarget

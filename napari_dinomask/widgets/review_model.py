@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from dinomask.errors import DinomaskError
     from dinomask.image.source import Image
     from napari_dinomask.background import Background
-    from napari_dinomask.corrections import Place, Point, Question, Review
+    from napari_dinomask.corrections import Review
+    from napari_dinomask.questions import Place, Point, Question
 
 _WARM_MS = 120
 """The mouse rests this long before the model looks at what is under it."""

@@ -13,8 +13,9 @@ from qtpy.QtCore import QObject, Signal
 
 from dinomask.errors import CorrectionError, DinomaskError
 from napari_dinomask.background import Background
-from napari_dinomask.corrections import Review, closed, opened, rehearse
+from napari_dinomask.corrections import Review
 from napari_dinomask.layers import CorrectedLayer
+from napari_dinomask.open_reviews import closed, opened, rehearse
 from napari_dinomask.review_files import forget_unused, keep_classes, keep_project, open_review
 from napari_dinomask.review_wording import BUSY, OPENING
 from napari_dinomask.wording import say_error
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from napari.layers import Labels
 
-    from napari_dinomask.corrections import Array, Done, Place
+    from napari_dinomask.questions import Array, Done, Place
     from napari_dinomask.review_files import Begin, Opened
     from napari_dinomask.widgets.review_target import ReviewTarget
 

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
     from dinomask.adapt.prompt import Proposal
     from dinomask.errors import DinomaskError
-    from napari_dinomask.corrections import Done, Point, Question, Review
+    from napari_dinomask.corrections import Review
+    from napari_dinomask.questions import Done, Point, Question
     from napari_dinomask.widgets.review_target import ReviewTarget
 
 _PAINTING = ("paint", "erase", "fill", "polygon", "pick")

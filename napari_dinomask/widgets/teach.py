@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import QTimer
 
 from dinomask.errors import DinomaskError
-from napari_dinomask.corrections import open_reviews
+from napari_dinomask.open_reviews import open_reviews
 from napari_dinomask.teach_wording import say_closing, say_plan
 from napari_dinomask.teaching import Source
 from napari_dinomask.widgets.changes_box import ChangesBox

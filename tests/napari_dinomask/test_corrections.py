@@ -281,7 +281,8 @@ def test_the_state_of_a_review_needs_neither_qt_nor_torch() -> None:
 def test_a_rehearsal_loads_all_that_the_first_correction_needs() -> None:
     code = (
         "import sys, numpy as np\n"
-        "from napari_dinomask.corrections import Review, rehearse\n"
+        "from napari_dinomask.corrections import Review\n"
+        "from napari_dinomask.open_reviews import rehearse\n"
         "from dinomask.adapt.label_store import ArrayStore\n"
         "from dinomask.adapt import corrections as plan\n"
         "rehearse()\n"

@@ -12,8 +12,8 @@ from qtpy.QtGui import QWheelEvent
 from qtpy.QtWidgets import QApplication
 from skimage.measure import regionprops
 
-from napari_dinomask.corrections import open_reviews
 from napari_dinomask.layers import REGION_SUFFIX, visible_window
+from napari_dinomask.open_reviews import open_reviews
 from napari_dinomask.review_files import known_classes
 from tests.napari_dinomask.conftest import RUN_MS
 

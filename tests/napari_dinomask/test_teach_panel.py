@@ -26,8 +26,9 @@ from dinomask.image.source import open_image
 from dinomask.measure.changes import compare
 from dinomask.nets.adapter_manifest import AdapterManifest
 from napari_dinomask.comparison import Compared, choose_field
-from napari_dinomask.corrections import Review, closed, opened
+from napari_dinomask.corrections import Review
 from napari_dinomask.layers import visible_window
+from napari_dinomask.open_reviews import closed, opened
 from napari_dinomask.widgets.close_guard import GO_ON, STAY, STOP
 from tests.napari_dinomask.conftest import RUN_MS
 

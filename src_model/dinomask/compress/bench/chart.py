@@ -20,6 +20,9 @@ AXES = {
 
 _ACCENT, _FAINT = "#1c7ed6", "#868e96"
 
+_ALL_NAMED = 8
+"""Of more variants, names of those off the front would lie on each other."""
+
 
 def draw_chart(report: dict[str, Any], path: Path) -> None:
     """Draw AP against latency and against size, with the Pareto fronts.
@@ -54,9 +57,10 @@ def _draw(axes: Axes, rows: list[dict[str, Any]], axis: str, recommended: str | 
         is_best = row["name"] == recommended
         colour = _ACCENT if row["pareto"][axis] else _FAINT
         axes.scatter(x, y, s=110 if is_best else 45, c=colour, marker="*" if is_best else "o")
-        axes.annotate(
-            row["name"], (x, y), (6, 5), textcoords="offset points", fontsize=8, color=colour
-        )
+        if row["pareto"][axis] or is_best or len(rows) <= _ALL_NAMED:
+            axes.annotate(
+                row["name"], (x, y), (6, 5), textcoords="offset points", fontsize=8, color=colour
+            )
     against = rows[0]["quality"]["against"]
     axes.set_xlabel(AXES[axis])
     axes.set_ylabel("AP at IoU 0.5" if against == "labels" else "AP@0.5 against the original")
