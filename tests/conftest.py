@@ -24,15 +24,8 @@ for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
-WINDOWS = REPOSITORY / "tests" / "napari_dinomask"
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep windows in one process, and skip -m gpu on a machine without CUDA."""
-    for item in items:
-        if item.path.is_relative_to(WINDOWS):
-            # one window at a time has the keyboard
-            item.add_marker(pytest.mark.xdist_group("windows"))
+    """Skip -m gpu on a machine without CUDA."""
     gpu_items = [item for item in items if item.get_closest_marker("gpu")]
     if not gpu_items:
         return
