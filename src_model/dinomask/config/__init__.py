@@ -28,7 +28,7 @@ from dinomask.config.compress import (
 from dinomask.config.fit import FitConfig
 from dinomask.config.model import LORA_TARGETS, PATCH_PX, QKV_PARTS, LoraSettings, ModelConfig
 from dinomask.config.objects import ClusterConfig, MapConfig, ProbeConfig
-from dinomask.config.planes import PlanesConfig
+from dinomask.config.planes import LINK_IOU, PlanesConfig
 from dinomask.config.segment import (
     MIN_DIAMETER_PX,
     DetectConfig,
@@ -44,6 +44,7 @@ from dinomask.config.train import AugmentConfig, TrainConfig
 from dinomask.config.tune import SearchSpace, TuneConfig
 
 __all__ = [
+    "LINK_IOU",
     "LORA_TARGETS",
     "MIN_DIAMETER_PX",
     "PATCH_PX",

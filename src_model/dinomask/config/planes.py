@@ -6,6 +6,9 @@ import dataclasses
 
 from dinomask.config.checks import require
 
+LINK_IOU = 0.3
+"""IoU to begin with where planes are to be linked."""
+
 
 @dataclasses.dataclass(frozen=True)
 class PlanesConfig:
@@ -24,11 +27,11 @@ class PlanesConfig:
             self.stitch_z is None or 0 < self.stitch_z <= 1,
             "an IoU above 0 and up to 1 to link planes",
             self.stitch_z,
-            "Use 0.3; lower where planes are far apart, higher where objects touch.",
+            f"Use {LINK_IOU:g}; lower where planes are far apart, higher where objects touch.",
         )
         require(
             self.stitch_z is not None or not self.bridge,
             "planes that are linked, to bridge a missing one",
             "bridge without stitch_z",
-            "Add --stitch-z 0.3.",
+            f"Add --stitch-z {LINK_IOU:g}.",
         )
