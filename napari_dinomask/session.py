@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Any
 import docstring_parser
 import numpy as np
 
-from dinomask.config import DetectConfig, NormaliseConfig, SegmentConfig, TileConfig
+from dinomask.config import (
+    DetectConfig,
+    NormaliseConfig,
+    PlanesConfig,
+    SegmentConfig,
+    TileConfig,
+)
 from dinomask.errors import OutputError
 
 if TYPE_CHECKING:
@@ -25,8 +31,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 LARGE_PX = 8192**2
-"""Images with more pixels need an output: their labels (4 bytes a pixel, and napari's copy)
-would take half a gigabyte of memory, and their run is too long to lose."""
+"""Images with more pixels, in all planes to be segmented, need an output: their labels (4 bytes a
+pixel, and napari's copy) would take half a gigabyte, and their run is too long to lose."""
 
 OUTPUT_SUFFIX = ".zarr"
 """The one format that is drawn and edited without reading the whole."""
@@ -63,10 +69,29 @@ class LayerFacts:
     path: Path | None = None
     """The file it was read from; None if there is none on this machine."""
 
+    whole: bool = False
+    """Whether all planes are meant, not only the one on display."""
+
+    @property
+    def n_planes(self) -> int:
+        """Planes that are meant."""
+        return math.prod(size for _, _, size in self.plane) if self.whole else 1
+
+    @property
+    def n_px(self) -> int:
+        """Pixels of all planes that are meant."""
+        return math.prod(self.shape_yx) * self.n_planes
+
+    @property
+    def link_axis(self) -> str | None:
+        """The axis through which objects of neighbouring planes can be linked."""
+        axes = [axis for axis, _, _ in self.plane]
+        return "z" if "z" in axes else next(iter(axes), None)
+
     @property
     def is_large(self) -> bool:
         """Whether its labels belong on disk."""
-        return self.shape_yx[0] * self.shape_yx[1] > LARGE_PX
+        return self.n_px > LARGE_PX
 
     def to_um(self, length_px: float) -> float | None:
         """Convert a length to µm; None where the pixel size is unknown."""
@@ -156,6 +181,9 @@ class RunRequest:
     restart: bool = False
     """Whether to forget an unfinished run of this output."""
 
+    planes: PlanesConfig | None = None
+    """How all planes of a movie or stack are linked; None segments one plane."""
+
     first_yxyx_px: tuple[int, int, int, int] | None = None
     """The window on display, whose tiles come first."""
 
@@ -180,8 +208,9 @@ def choose_output(text: str, facts: LayerFacts) -> Path | None:
         return out
     if facts.is_large:
         height, width = facts.shape_yx
+        planes = f"{facts.n_planes:,} planes of " if facts.whole else ""
         raise OutputError(
-            expected=f"a place on disk for the labels of {width:,} × {height:,} pixels",
+            expected=f"a place on disk for the labels of {planes}{width:,} × {height:,} pixels",
             got="no output for a large image",
             remedy="Fill in “Save to”; the run can then be resumed, too.",
         )
@@ -193,7 +222,8 @@ def suggest_output(facts: LayerFacts) -> Path:
     folder, stem = Path.home(), facts.name
     if facts.path is not None:
         folder, stem = facts.path.parent, facts.path.name.split(".")[0]
-    words = [stem, *(f"{axis}{index}" for axis, index, _ in facts.plane), "labels"]
+    plane = () if facts.whole else facts.plane
+    words = [stem, *(f"{axis}{index}" for axis, index, _ in plane), "labels"]
     return folder / (re.sub(r"[^\w.-]+", "_", "_".join(words)) + OUTPUT_SUFFIX)
 
 

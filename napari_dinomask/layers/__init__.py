@@ -17,9 +17,11 @@ from napari_dinomask.layers.hand import Hand, Stroke
 from napari_dinomask.layers.heat import HeatLayer
 from napari_dinomask.layers.images import (
     PlaneView,
+    all_planes_of,
     facts_of,
     image_layers,
     open_layer,
+    open_planes,
     view_of,
 )
 from napari_dinomask.layers.paint import CHOSEN_SUFFIX, COLOURS_SUFFIX, PaintLayer
@@ -76,6 +78,7 @@ __all__ = [
     "add_empty",
     "add_result",
     "add_saved",
+    "all_planes_of",
     "cell_at",
     "correctable",
     "drawn_diameter_px",
@@ -84,6 +87,7 @@ __all__ = [
     "look_at",
     "made_by",
     "open_layer",
+    "open_planes",
     "saved_layers",
     "saved_path",
     "start_drawing",

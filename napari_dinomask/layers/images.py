@@ -12,10 +12,13 @@ from napari.layers import Image as ImageLayer
 from dinomask.errors import AxesError
 from dinomask.image.axes import PLANE_AXES, UNKNOWN, letters
 from dinomask.image.source import Image, open_image
+from dinomask.image.stack import Stack, open_stack
 from dinomask.image.units import size_um
 from napari_dinomask.session import LayerFacts
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy.typing as npt
     from napari.components import Dims, ViewerModel
     from napari.layers import Layer
@@ -37,11 +40,14 @@ class PlaneView:
     axes : a letter an axis of the layer's data, `s` last for RGB
     index : position on each axis in data pixels, 0 on the displayed ones
     displayed : the layer's axes along the canvas's height and width
+    stacked : of the axes t and z, in this order, those of which all planes are meant; empty for
+        the one on display
     """
 
     axes: str
     index: tuple[int, ...]
     displayed: tuple[int, int]
+    stacked: str = ""
 
     @property
     def plane(self) -> dict[str, int]:
@@ -52,6 +58,23 @@ class PlaneView:
     def channel(self) -> int:
         """Index of the channel on display; 0 if the layer has no such axis."""
         return self.index[self.axes.index("c")] if "c" in self.axes else 0
+
+    @property
+    def label_axes(self) -> tuple[int, ...]:
+        """The layer's axes in the order in which the library gives labels: planes, then y, x."""
+        return (*(self.axes.index(a) for a in self.stacked), *self.displayed)
+
+    @property
+    def origin(self) -> tuple[int, ...]:
+        """The layer's pixel at which its labels begin."""
+        begun = {self.axes.index(a) for a in self.stacked}
+        return tuple(0 if i in begun else index for i, index in enumerate(self.index))
+
+    def at(self, plane: Mapping[str, int]) -> PlaneView:
+        """Return the view of another plane, by its index along t and z."""
+        named = zip(self.axes, self.index, strict=False)
+        index = tuple(plane.get(a, i) if a in PLANE_AXES else i for a, i in named)
+        return dataclasses.replace(self, index=index)
 
 
 def image_layers(viewer: ViewerModel) -> list[ImageLayer]:
@@ -90,6 +113,12 @@ def view_of(layer: ImageLayer, dims: Dims) -> PlaneView:
     return PlaneView(names + ("s" if layer.rgb else ""), tuple(index), (rows, columns))
 
 
+def all_planes_of(layer: ImageLayer, view: PlaneView) -> PlaneView:
+    """Return the view of a layer that means all of its planes, not only the one on display."""
+    sizes = dict(zip(view.axes, shape_of(layer), strict=False))
+    return dataclasses.replace(view, stacked="".join(a for a in PLANE_AXES if sizes.get(a, 1) > 1))
+
+
 def facts_of(layer: ImageLayer, view: PlaneView) -> LayerFacts:
     """Collect what a form needs to know of a layer."""
     shape, (rows, columns) = shape_of(layer), view.displayed
@@ -106,6 +135,7 @@ def facts_of(layer: ImageLayer, view: PlaneView) -> LayerFacts:
         plane=tuple((a, i, size) for a, i, size in named if a in PLANE_AXES and size > 1),
         shown_channel=view.channel,
         path=_path(layer),
+        whole=bool(view.stacked),
     )
 
 
@@ -123,9 +153,19 @@ def open_layer(layer: ImageLayer, view: PlaneView, channels: tuple[int, ...]) ->
     InputError
         If the layer can't be read.
     """
-    if layer.rgb:
-        channels = tuple(c * _SAMPLES + s for c in channels for s in range(_SAMPLES))
-    return open_image(layer, axes=view.axes, channels=channels, plane=view.plane)
+    return open_image(layer, axes=view.axes, channels=_read(layer, channels), plane=view.plane)
+
+
+def open_planes(layer: ImageLayer, view: PlaneView, channels: tuple[int, ...]) -> Stack:
+    """Open all planes of a layer as a stack; like `open_layer` otherwise."""
+    return open_stack(layer, axes=view.axes, channels=_read(layer, channels))
+
+
+def _read(layer: ImageLayer, channels: tuple[int, ...]) -> tuple[int, ...]:
+    """Return channels as the library counts them: the samples of colours apart."""
+    if not layer.rgb:
+        return channels
+    return tuple(c * _SAMPLES + s for c in channels for s in range(_SAMPLES))
 
 
 def shape_of(layer: Layer) -> tuple[int, ...]:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
     Box = tuple[int, int, int, int]
 
+_PLANE_NDIM = 2
+
 _MARGIN = 2 / 3
 """Share of the canvas that a window fills that is looked at."""
 
@@ -51,59 +53,80 @@ def placement(
     }
 
 
-class Plane:
-    """A plane of an array of labels as an array of more axes, read only where it is sliced.
+class Lifted:
+    """An array of labels as one of more axes, in another order, read only where it is sliced.
 
     Parameters
     ----------
-    array : what is sliced, ending in height and width
-    place : index on its axes before these
-    ndim : axes of the whole; all but two have length 1
-    displayed : where height and width are among them
+    array : what is sliced
+    axes : for each of its axes, which of the whole it is; the last two are height and width
+    ndim : axes of the whole; those not in `axes` have length 1
     """
 
-    def __init__(
-        self, array: Any, place: tuple[int, ...], ndim: int, displayed: tuple[int, int]
-    ) -> None:
+    def __init__(self, array: Any, axes: tuple[int, ...], ndim: int) -> None:
         self._array = array
-        self._place = place
-        self._displayed = displayed
-        shape = [1] * ndim
-        shape[displayed[0]], shape[displayed[1]] = array.shape[-2:]
-        self.shape = tuple(shape)
+        self._axes = axes
         self.dtype = array.dtype
         self.ndim = ndim
+        window = [range(1)] * ndim
+        for axis, size in zip(axes, array.shape, strict=True):
+            window[axis] = range(int(size))
+        self._show(window)
+
+    def _show(self, window: list[range]) -> None:
+        self._window = window
+        self.shape = tuple(len(part) for part in window)
         self.size = int(np.prod(self.shape))
 
-    def __getitem__(self, key: Any) -> Array:
+    def __getitem__(self, key: Any) -> Any:
         keys = list(key) if isinstance(key, tuple) else [key]
         if Ellipsis in keys:
             i = keys.index(Ellipsis)
             keys[i : i + 1] = [slice(None)] * (self.ndim - len(keys) + 1)
         keys += [slice(None)] * (self.ndim - len(keys))
-        rows, columns = self._displayed
-        plane = self._array[(*self._place, _range(keys[rows]), _range(keys[columns]))]
-        lifted = lift(np.asarray(plane), self.ndim, self._displayed)
-        # what was cut out starts at 0 now
-        rest = [slice(None) if isinstance(k, slice) else 0 for k in keys]
-        for axis in set(range(self.ndim)) - {rows, columns}:
-            rest[axis] = keys[axis]
-        return np.asarray(lifted[tuple(rest)])
+        parts = [
+            part[k if isinstance(k, slice) else int(k)]
+            for part, k in zip(self._window, keys, strict=True)
+        ]
+        if len(self._axes) > _PLANE_NDIM and all(isinstance(part, range) for part in parts):
+            # napari cuts out what is on the canvas before it chooses a plane of it
+            cut = Lifted(self._array, self._axes, self.ndim)
+            cut._show(parts)
+            return cut
+        return self._read(parts)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        return np.asarray(self[...], dtype)
+        return np.asarray(self._read(list(self._window)), dtype)
+
+    def _read(self, parts: list[Any]) -> Array:
+        """Read what an index, or a range of them, on each axis selects."""
+        block = np.asarray(self._array[tuple(_slice(parts[axis]) for axis in self._axes)])
+        # what was read begins at 0 now
+        rest = [
+            (slice(None) if axis in self._axes else _slice(part)) if isinstance(part, range) else 0
+            for axis, part in enumerate(parts)
+        ]
+        return np.asarray(lift(block, self.ndim, self._axes)[tuple(rest)])
 
 
-def _range(key: Any) -> slice:
-    return key if isinstance(key, slice) else slice(int(key), int(key) + 1)
+def _slice(part: int | range) -> slice:
+    part = range(part, part + 1) if isinstance(part, int) else part
+    return slice(part.start, part.stop, part.step)
 
 
-def lift(array_yx: Array, ndim: int, displayed: tuple[int, int]) -> Array:
-    """Return a view of a plane with further axes of length 1."""
-    rows, columns = displayed
+def lift(array: Array, ndim: int, axes: tuple[int, ...]) -> Array:
+    """Return a view of an array with further axes of length 1, and the others in their places.
+
+    Parameters
+    ----------
+    array : of labels, the last two axes height and width
+    ndim : axes of the view
+    axes : where each of the array's axes is among them
+    """
     shape = [1] * ndim
-    shape[rows], shape[columns] = array_yx.shape
-    return (array_yx if rows < columns else array_yx.T).reshape(shape)
+    for axis, size in zip(axes, array.shape, strict=True):
+        shape[axis] = size
+    return array.transpose(np.argsort(axes)).reshape(shape)
 
 
 def visible_window(viewer: ViewerModel, layer: Layer, displayed: tuple[int, int]) -> Box | None:

@@ -8,8 +8,9 @@ import numpy as np
 
 from dinomask.errors import InputError
 from dinomask.tiles.edit import LabelPyramid, Region
+from napari_dinomask.layers.corrected import plane_of
 from napari_dinomask.layers.place import lift, placement, visible_window
-from napari_dinomask.layers.results import coarsest_level, displayed_axes, saved_path
+from napari_dinomask.layers.results import axes_on_disk, coarsest_level, saved_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,9 +53,11 @@ class RegionLayer:
         self, viewer: ViewerModel, overview: Labels, on_changed: Callable[[], None]
     ) -> None:
         path = saved_path(overview)
-        displayed = displayed_axes(overview)
+        axes = axes_on_disk(overview)
+        displayed = (axes[-2], axes[-1])
         window = visible_window(viewer, overview, displayed)
-        if path is None or window is None:
+        place = _place(viewer, overview, axes)
+        if path is None or window is None or place is None:
             raise InputError(
                 expected="labels on the canvas",
                 got="a view beside them, or in 3-D",
@@ -63,14 +66,14 @@ class RegionLayer:
         self._viewer = viewer
         self._overview = overview
         self._on_changed = on_changed
-        self._displayed = displayed
+        self._axes = axes
         self.window_yxyx_px = cut_middle(window, LARGEST_EDIT_PX)
         self.is_whole_view = self.window_yxyx_px == window
         self._pyramid = LabelPyramid.open(path, writable=True)
-        self._region = Region(self._pyramid, self.window_yxyx_px)
+        self._region = Region(self._pyramid, self.window_yxyx_px, place)
         new_id = self._pyramid.next_id()
         index = np.zeros(overview.ndim)
-        index[list(displayed)] = self.window_yxyx_px[:2]
+        index[list(axes)] = (*place, *self.window_yxyx_px[:2])
         self.labels = viewer.add_labels(
             lift(self._region.labels_yx, overview.ndim, displayed),
             name=overview.name + EDIT_SUFFIX,
@@ -114,10 +117,11 @@ class RegionLayer:
     def refresh_overview(self) -> None:
         """Show in the overview what was written."""
         if self._overview in self._viewer.layers:
-            # napari keeps a view of the coarsest level
-            coarsest_yx = coarsest_level(self._pyramid)
-            shown = np.asarray(self._overview.data[-1])
-            shown[...] = lift(coarsest_yx, self._overview.ndim, self._displayed)
+            if len(self._axes) == 2:
+                # napari keeps a view of the coarsest level
+                coarsest_yx = coarsest_level(self._pyramid)
+                shown = np.asarray(self._overview.data[-1])
+                shown[...] = lift(coarsest_yx, self._overview.ndim, self._axes)
             self._overview.refresh(extent=False)
 
     def close(self) -> None:
@@ -147,6 +151,18 @@ class RegionLayer:
 
     def _tell(self, event: Any = None) -> None:
         self._on_changed()
+
+
+def _place(viewer: ViewerModel, overview: Labels, axes: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Return the index of the plane on display in the file; None if there is none."""
+    if len(axes) == 2:
+        return ()
+    displayed = (axes[-2], axes[-1])
+    plane = plane_of(overview, viewer.dims, displayed)
+    if plane is None:
+        return None
+    others = [axis for axis in range(overview.ndim) if axis not in displayed]
+    return tuple(plane[others.index(axis)] for axis in axes[:-2])
 
 
 def cut_middle(window_yxyx_px: Box, longest_px: int) -> Box:

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.layers import Labels
 
+from dinomask.errors import InputError
 from dinomask.tiles.edit import LabelPyramid
 from dinomask.tiles.outputs import table_path
-from napari_dinomask.layers.place import Plane, lift, placement
+from napari_dinomask.layers.images import shape_of
+from napari_dinomask.layers.place import Lifted, lift, placement
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer
 
+    from dinomask.run.planes import StackSegmentation
     from dinomask.run.segment import Segmentation
     from dinomask.tiles.preview import Preview
     from napari_dinomask.layers.images import PlaneView
@@ -27,27 +30,34 @@ if TYPE_CHECKING:
 RESULT_SUFFIX = " · DINOmask"
 PREVIEW_SUFFIX = " · so far"
 _OPACITY = 0.6
-_PATH, _DISPLAYED = "dinomask_labels", "dinomask_displayed"
+_PATH, _AXES = "dinomask_labels", "dinomask_axes"
+_NO_PLANE = -1
 
 
 def add_result(
-    viewer: ViewerModel, layer: ImageLayer, view: PlaneView, segmentation: Segmentation
+    viewer: ViewerModel,
+    layer: ImageLayer,
+    view: PlaneView,
+    segmentation: Segmentation | StackSegmentation,
 ) -> Labels:
-    """Show a segmentation as a new Labels layer that lies on the plane it was made of.
+    """Show a segmentation as a new Labels layer that lies on the planes it was made of.
 
     Row i of the layer's `features` belongs to label i; row 0 is the background.
     """
-    labels_yx = segmentation.labels_yx
-    if labels_yx is None:
+    from dinomask.run.segment import Segmentation
+
+    is_plane = isinstance(segmentation, Segmentation)
+    labels = segmentation.labels_yx if is_plane else segmentation.labels
+    if labels is None:
         msg = "the segmentation was written to a file and holds no labels"
         raise ValueError(msg)
     return viewer.add_labels(
-        lift(labels_yx, layer.ndim, view.displayed),
+        lift(labels, layer.ndim, view.label_axes),
         name=layer.name + RESULT_SUFFIX,
-        features=_features(segmentation.table, int(labels_yx.max(initial=0))),
+        features=_features(segmentation.table, int(labels.max(initial=0)), view.stacked),
         metadata={"dinomask": segmentation.report},
         opacity=_OPACITY,
-        **placement(layer, np.array(view.index)),
+        **placement(layer, np.array(view.origin)),
     )
 
 
@@ -56,7 +66,7 @@ def add_saved(
     layer: ImageLayer,
     view: PlaneView,
     path: Path,
-    segmentation: Segmentation | None = None,
+    segmentation: Segmentation | StackSegmentation | None = None,
 ) -> Labels:
     """Show labels on disk as a pyramid that is read where it is looked at.
 
@@ -69,16 +79,15 @@ def add_saved(
     Raises
     ------
     InputError
-        If the file holds something else.
+        If the file holds something else, such as labels of other planes.
     """
     import pandas as pd
 
     pyramid = LabelPyramid.open(path)
-    levels = [*pyramid.levels[:-1], coarsest_level(pyramid)]
-    if len(pyramid.levels) == 1:
-        levels.insert(0, pyramid.levels[0])
-    if layer.ndim > 2 or view.displayed != (0, 1):
-        levels = [Plane(level, (), layer.ndim, view.displayed) for level in levels]
+    _require_fit(pyramid, layer, view)
+    levels = _levels_of_planes(pyramid, layer, view) if view.stacked else _levels(pyramid)
+    if not view.stacked and (layer.ndim > 2 or view.displayed != (0, 1)):
+        levels = [Lifted(level, view.displayed, layer.ndim) for level in levels]
     table = None if segmentation is None else segmentation.table
     if table is None and table_path(path).exists():
         table = pd.read_parquet(table_path(path))
@@ -87,15 +96,41 @@ def add_saved(
         levels,
         multiscale=True,
         name=layer.name + RESULT_SUFFIX,
-        features=None if table is None else _features(table, int(table["id"].max() or 0)),
+        features=None if table is None else _features(table, _highest_id(table), view.stacked),
         metadata={
             "dinomask": None if segmentation is None else segmentation.report,
             _PATH: path,
-            _DISPLAYED: view.displayed,
+            _AXES: view.label_axes,
         },
         opacity=_OPACITY,
-        **placement(layer, np.array(view.index)),
+        **placement(layer, np.array(view.origin)),
     )
+
+
+def _require_fit(pyramid: LabelPyramid, layer: ImageLayer, view: PlaneView) -> None:
+    shape, found = shape_of(layer), pyramid.levels[0].shape
+    wanted = tuple(shape[axis] for axis in view.label_axes)
+    if found != wanted:
+        raise InputError(
+            expected=f"labels of shape {wanted}, as what is chosen of {layer.name!r}",
+            got=f"{pyramid.path.name} of shape {found}",
+            remedy="Choose what these labels were made of (“Planes”: all, or the one on display), "
+            "or another name under “Save to”.",
+        )
+
+
+def _levels(pyramid: LabelPyramid) -> list[Any]:
+    """Return two levels or more, as napari takes a single one for no pyramid."""
+    return [*(pyramid.levels[:-1] or pyramid.levels), coarsest_level(pyramid)]
+
+
+def _levels_of_planes(pyramid: LabelPyramid, layer: ImageLayer, view: PlaneView) -> list[Any]:
+    """Return the same for all planes, of which also the coarsest level may be large."""
+    levels = [Lifted(level, view.label_axes, layer.ndim) for level in pyramid.levels]
+    if len(levels) == 1:
+        step = [2 if axis in view.displayed else 1 for axis in range(layer.ndim)]
+        levels.append(levels[0][tuple(slice(None, None, n) for n in step)])
+    return levels
 
 
 def coarsest_level(pyramid: LabelPyramid) -> Array:
@@ -120,10 +155,9 @@ def saved_layers(viewer: ViewerModel) -> list[Labels]:
     return sorted(found, key=lambda layer: layer is not active)
 
 
-def displayed_axes(labels: Labels) -> tuple[int, int]:
-    """Return the axes of a layer of labels on disk that are height and width."""
-    rows, columns = labels.metadata[_DISPLAYED]
-    return int(rows), int(columns)
+def axes_on_disk(labels: Labels) -> tuple[int, ...]:
+    """Return which of a layer's axes those of its labels on disk are, height and width last."""
+    return tuple(int(axis) for axis in labels.metadata[_AXES])
 
 
 class PreviewLayer:
@@ -139,7 +173,7 @@ class PreviewLayer:
         self, viewer: ViewerModel, layer: ImageLayer, view: PlaneView, preview: Preview
     ) -> None:
         self._viewer = viewer
-        levels = [Plane(level, (), layer.ndim, view.displayed) for level in preview.levels]
+        levels = [Lifted(level, view.displayed, layer.ndim) for level in preview.levels]
         index = np.array(view.index, float)
         # the middle of the image pixels that the first preview pixel stands for
         index[list(view.displayed)] = (preview.factor - 1) / 2
@@ -165,13 +199,26 @@ class PreviewLayer:
             self._viewer.layers.remove(self.labels)
 
 
-def _features(table: pd.DataFrame, max_label: int) -> pd.DataFrame:
-    """Align the table of instances with labels: row number = label."""
-    features = table.set_index("id").reindex(range(max_label + 1))
+def _highest_id(table: pd.DataFrame) -> int:
+    return int(table["id"].max()) if len(table) else 0
+
+
+def _features(table: pd.DataFrame, max_label: int, stacked: str = "") -> pd.DataFrame:
+    """Align the table of instances with labels: row number = label.
+
+    An object that is linked through planes is described by its largest section.
+    """
+    n_sections = table["id"].value_counts()
+    largest = table.sort_values("area_px", ascending=False, kind="stable").drop_duplicates("id")
+    features = largest.set_index("id").reindex(range(max_label + 1))
     features.insert(0, "index", np.arange(max_label + 1))
     # pixels that own no instance: the background, and ids that others cover
-    features = features.fillna({"area_px": 0, "class": 0})
-    features = features.astype({"area_px": np.int64, "class": np.int64})
+    whole = {"area_px": 0, "class": 0, **dict.fromkeys(stacked, _NO_PLANE)}
+    features = features.fillna(whole).astype(dict.fromkeys(whole, np.int64))
     features["diameter_px"] = np.sqrt(4 / np.pi * features["area_px"])
     columns = ["index", "score", "class", "area_px", "diameter_px", "centroid_y", "centroid_x"]
+    columns += stacked
+    if "object_id" in table:
+        features["n_sections"] = n_sections.reindex(features.index, fill_value=0)
+        columns.append("n_sections")
     return features[columns].reset_index(drop=True)

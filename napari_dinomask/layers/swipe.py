@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.utils.colormaps import DirectLabelColormap
 
-from napari_dinomask.layers.place import Plane, placement
+from napari_dinomask.layers.place import Lifted, placement
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -91,7 +91,7 @@ class SwipeLayer:
         index[list(view.displayed)] = corner_yx_px
         active = viewer.layers.selection.active
         self.labels = viewer.add_labels(
-            Plane(self._swiped, (), layer.ndim, view.displayed),
+            Lifted(self._swiped, view.displayed, layer.ndim),
             name=layer.name + SWIPE_SUFFIX,
             multiscale=False,
             opacity=_OPACITY,

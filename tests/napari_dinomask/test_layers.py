@@ -32,7 +32,7 @@ from napari_dinomask.layers import (
     view_of,
     visible_window,
 )
-from napari_dinomask.layers.place import Plane, lift
+from napari_dinomask.layers.place import Lifted, lift
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -225,7 +225,7 @@ ORDERS = [(0, 1, 2), (1, 2, 0), (2, 1, 0)]
 def test_a_plane_is_sliced_like_the_array_it_stands_for(order: tuple[int, int, int]) -> None:
     plane_yx = rng.integers(0, 99, (30, 40))
     displayed = (order[1], order[2])
-    plane = Plane(plane_yx, (), 3, displayed)
+    plane = Lifted(plane_yx, displayed, 3)
     whole = lift(plane_yx, 3, displayed)
     assert plane.shape == whole.shape
     np.testing.assert_array_equal(plane, whole)
@@ -239,6 +239,27 @@ def test_a_plane_is_sliced_like_the_array_it_stands_for(order: tuple[int, int, i
         keys[0],
     ):
         np.testing.assert_array_equal(plane[key], whole[key])
+
+
+@pytest.mark.parametrize("axes", [(0, 1, 3, 4), (3, 0, 4, 2), (1, 4, 2, 0)])
+def test_planes_are_sliced_like_the_array_they_stand_for(axes: tuple[int, ...]) -> None:
+    planes = rng.integers(0, 99, (3, 5, 30, 40))
+    lazy, whole = Lifted(planes, axes, 5), lift(planes, 5, axes)
+    assert lazy.shape == whole.shape
+    np.testing.assert_array_equal(lazy, whole)
+    keys: list[Any] = [slice(None)] * 5
+    keys[axes[2]], keys[axes[3]] = slice(3, 20), slice(5, 30, 2)
+    cut, part = lazy[tuple(keys)], whole[tuple(keys)]
+    # nothing is read before a plane is chosen
+    assert isinstance(cut, Lifted)
+    np.testing.assert_array_equal(cut, part)
+    chosen: list[Any] = [0] * 5
+    chosen[axes[0]], chosen[axes[1]] = -1, 3
+    chosen[axes[2]], chosen[axes[3]] = slice(None), slice(1, 7)
+    np.testing.assert_array_equal(cut[tuple(chosen)], part[tuple(chosen)])
+    assert isinstance(cut[tuple(chosen)], np.ndarray)
+    with pytest.raises(IndexError):
+        lazy[40]
 
 
 @pytest.mark.parametrize("order", ORDERS)

@@ -99,6 +99,19 @@ def test_large_images_need_an_output_and_get_a_name_for_it(tmp_path: Path) -> No
         choose_output("a.tif", small)
 
 
+def test_all_planes_count_as_one_image() -> None:
+    plane = LayerFacts("cells", (4000, 4000), 1, False, None, (("t", 2, 3), ("z", 1, 2)))
+    whole = dataclasses.replace(plane, whole=True)
+    assert (plane.n_planes, whole.n_planes) == (1, 6)
+    assert (plane.is_large, whole.is_large) == (False, True)
+    assert suggest_output(plane).name == "cells_t2_z1_labels.zarr"
+    assert suggest_output(whole).name == "cells_labels.zarr"
+    assert whole.link_axis == "z"
+    assert dataclasses.replace(whole, plane=(("t", 2, 3),)).link_axis == "t"
+    with pytest.raises(OutputError, match="6 planes of 4,000 × 4,000"):
+        choose_output("", whole)
+
+
 def test_a_suggested_output_stands_beside_the_image_and_names_the_plane(tmp_path: Path) -> None:
     facts = LayerFacts(
         "slide 1/2", (9, 9), 1, False, None, (("z", 3, 9),), 0, tmp_path / "s.ome.tif"
