@@ -199,8 +199,10 @@ class Comparison(QObject):
         job.start()
 
     def _on_segmented(self, outcome: Outcome) -> None:
+        from dinomask.run.segment import Segmentation
+
         found = outcome.segmentation
-        if found is None or found.labels_yx is None or not self._live:
+        if not isinstance(found, Segmentation) or found.labels_yx is None or not self._live:
             return
         self._labels.append(found.labels_yx)
         # another size would change more than the adapter does

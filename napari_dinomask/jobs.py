@@ -12,6 +12,7 @@ from qtpy.QtCore import QObject, Signal
 
 from dinomask.errors import CancelledError, DinomaskError
 from dinomask.image.doctor import examine, require_usable
+from dinomask.image.stack import Stack, examine_stack
 from dinomask.run.progress import Progress
 from napari_dinomask.live import LiveTiles
 from napari_dinomask.network import network
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dinomask.image.source import Image
+    from dinomask.run.planes import StackSegmentation
     from dinomask.run.segment import Segmentation
     from napari_dinomask.session import RunRequest
 
@@ -31,7 +33,7 @@ _POLL_S = 0.1
 class Outcome:
     """What a worker hands over: a segmentation or the reason for none."""
 
-    segmentation: Segmentation | None
+    segmentation: Segmentation | StackSegmentation | None
     error: DinomaskError | None
     elapsed_s: float
 
@@ -44,7 +46,7 @@ class SegmentJob(QObject):
 
     Parameters
     ----------
-    open_source : opens the image; called in the thread
+    open_source : opens the image, or all planes of a stack; called in the thread
     request : what to do with it
     title : what napari says when it asks whether to close in the middle
 
@@ -69,7 +71,9 @@ class SegmentJob(QObject):
     crashed = Signal(object)
     """Any other exception; napari shows its traceback."""
 
-    def __init__(self, open_source: Callable[[], Image], request: RunRequest, title: str) -> None:
+    def __init__(
+        self, open_source: Callable[[], Image | Stack], request: RunRequest, title: str
+    ) -> None:
         super().__init__()
         self.request = request
         self.progress: Progress | None = None
@@ -138,7 +142,7 @@ class _Task:
 
     def __init__(
         self,
-        open_source: Callable[[], Image],
+        open_source: Callable[[], Image | Stack],
         request: RunRequest,
         title: str,
         report: Callable[[Progress], None],
@@ -166,17 +170,20 @@ class _Task:
         rested_s = sum(self._rested_s.values())
         return Outcome(segmentation, None, time.monotonic() - started - rested_s)
 
-    def _run(self) -> Segmentation:
+    def _run(self) -> Segmentation | StackSegmentation:
         self._tell("open")
-        image = self.open_source()
+        source = self.open_source()
         # seconds before the network could say the same
-        require_usable(examine(image))
+        is_stack = isinstance(source, Stack)
+        require_usable(examine_stack(source) if is_stack else examine(source))
         self._take_turn()
         try:
             self._tell("load")
             network.load(self.request.config)
-            with self.tiles.following(image.shape_yx):
-                return network.segment(image, self.request, self._on_progress, self.tiles.put)
+            if is_stack:
+                return network.segment_planes(source, self.request, self._on_progress)
+            with self.tiles.following(source.shape_yx):
+                return network.segment(source, self.request, self._on_progress, self.tiles.put)
         finally:
             self._give_turn()
 

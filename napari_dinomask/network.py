@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from dinomask.explain.proposed import Proposals
     from dinomask.explain.seen import SeenImage
     from dinomask.image.source import Image
+    from dinomask.image.stack import Stack
+    from dinomask.run.planes import StackSegmentation
     from dinomask.run.predictor import Predictor
     from dinomask.run.progress import OnProgress, OnTile
     from dinomask.run.segment import Segmentation
@@ -83,6 +85,24 @@ class Network:
             on_progress=on_progress,
             first_yxyx_px=request.first_yxyx_px,
             on_tile=on_tile,
+        )
+
+    def segment_planes(
+        self, stack: Stack, request: RunRequest, on_progress: OnProgress
+    ) -> StackSegmentation:
+        """Run `dinomask.run.planes.segment_planes` with the model of the settings."""
+        predictor = self.load(request.config)
+        from dinomask.run.planes import segment_planes
+
+        return segment_planes(
+            stack,
+            request.out,
+            request.config,
+            request.planes,
+            overwrite=request.overwrite,
+            restart=request.restart,
+            predictor=predictor,
+            on_progress=on_progress,
         )
 
     def prompter(self, image: Image, config: SegmentConfig, diameter_px: float | None) -> Prompter:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import pandas as pd
@@ -101,6 +101,13 @@ def say_exists(out: Path) -> str:
     return f"<b>{escape(out.name)} is there already.</b><br>Show it, or replace it by a new run?"
 
 
+def say_tile(tile: FailedTile, plane: Mapping[str, int]) -> str:
+    """Name a failed tile, e.g. ``Tile 3`` or ``z 5, tile 3``, counted as elsewhere."""
+    parts = [*(f"{axis} {index}" for axis, index in plane.items()), f"tile {tile.index + 1:,}"]
+    text = ", ".join(parts)
+    return text if plane else text.capitalize()
+
+
 def say_failed_tiles(tiles: Sequence[FailedTile]) -> str:
     """Say that objects are missing, and why."""
     reasons = sorted({tile.reason for tile in tiles})
@@ -139,14 +146,30 @@ def say_duration(seconds: float) -> str:
     return f"{minutes // 60}{_SPACE}h {minutes % 60}{_SPACE}min"
 
 
-def say_result(table: pd.DataFrame, facts: LayerFacts, elapsed_s: float) -> str:
-    """Say what a run found, e.g. ``143 cells, median 18.2 px (9.1 µm), 3.4 s``."""
-    count = len(table)
-    if not count:
-        return f"No cells found, {say_duration(elapsed_s)}"
+def say_result(
+    table: pd.DataFrame, facts: LayerFacts, elapsed_s: float, n_objects: int | None = None
+) -> str:
+    """Say what a run found, e.g. ``143 cells, median 18.2 px (9.1 µm), 3.4 s``.
+
+    Parameters
+    ----------
+    table : a row a cell, in each of its planes
+    facts : about the image
+    elapsed_s : how long it took
+    n_objects : that cells of several planes were linked into; None where they were not
+    """
+    where = f" in {facts.n_planes:,}{_SPACE}planes" if facts.whole else ""
+    if not len(table):
+        return f"No cells found{where}, {say_duration(elapsed_s)}"
     diameter_px = float(np.median(np.sqrt(4 / np.pi * table["area_px"])))
-    cells = f"1{_SPACE}cell" if count == 1 else f"{count:,}{_SPACE}cells"
+    cells = _say_count(len(table), "cell") + where
+    if n_objects is not None:
+        cells += f", linked into {_say_count(n_objects, 'object')}"
     return f"{cells}, median {say_length(diameter_px, facts)}, {say_duration(elapsed_s)}"
+
+
+def _say_count(count: int, noun: str) -> str:
+    return f"{count:,}{_SPACE}{noun}" + ("" if count == 1 else "s")
 
 
 def say_length(length_px: float, facts: LayerFacts | None) -> str:
@@ -165,7 +188,10 @@ def say_layer(facts: LayerFacts) -> str:
     """Say what of a layer will be segmented."""
     height, width = facts.shape_yx
     parts = [f"{width:,} × {height:,} px" + (", RGB" if facts.is_rgb else "")]
-    if facts.plane:
+    if facts.whole:
+        sizes = ", ".join(f"{name} = 0 to {size - 1:,}" for name, _, size in facts.plane)
+        parts.append(f"all {facts.n_planes:,} planes: {sizes}")
+    elif facts.plane:
         # counted from 0, as on napari's sliders
         where = ", ".join(f"{name} = {index}" for name, index, _ in facts.plane)
         parts.append(f"the plane on display: {where}")

@@ -11,7 +11,14 @@ from qtpy.QtCore import QObject, Signal
 from dinomask.errors import DinomaskError, OutputError
 from dinomask.tiles.outputs import ledger_path
 from napari_dinomask.jobs import SegmentJob
-from napari_dinomask.layers import add_result, add_saved, look_at, open_layer, visible_window
+from napari_dinomask.layers import (
+    add_result,
+    add_saved,
+    look_at,
+    open_layer,
+    open_planes,
+    visible_window,
+)
 from napari_dinomask.widgets.live_preview import LivePreview
 from napari_dinomask.wording import (
     say_cancelled,
@@ -22,15 +29,19 @@ from napari_dinomask.wording import (
     say_finding,
     say_result,
     say_resumed,
+    say_tile,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from napari.components import ViewerModel
     from napari.layers import Image
 
+    from dinomask.image.source import Image as Source
+    from dinomask.image.stack import Stack
     from dinomask.run.detect import FailedTile
+    from dinomask.run.planes import StackSegmentation
     from dinomask.run.progress import Progress
     from dinomask.run.segment import Segmentation
     from dinomask.tiles.preview import Preview
@@ -49,13 +60,19 @@ class Target:
 
     Attributes
     ----------
-    layer, view : the plane of a layer that was on display
+    layer, view : the plane of a layer that was on display, or all its planes
     facts : about it
     """
 
     layer: Image
     view: PlaneView
     facts: LayerFacts
+
+    def opener(self, channels: tuple[int, ...]) -> Callable[[], Source | Stack]:
+        """Return what opens the plane, or all of them, in a thread."""
+        if self.view.stacked:
+            return functools.partial(open_planes, self.layer, self.view, channels)
+        return functools.partial(open_layer, self.layer, self.view, channels)
 
 
 class Runner(QObject):
@@ -103,13 +120,13 @@ class Runner(QObject):
         """Start a run in a thread."""
         if self.job is not None:
             return
-        height, width = target.facts.shape_yx
-        self._box.show_running(height * width)
+        self._box.show_running(target.facts.n_px)
         self._drawn, self._was_resumed = None, False
         window = visible_window(self._viewer, target.layer, target.view.displayed)
         request = dataclasses.replace(request, first_yxyx_px=window)
-        opener = functools.partial(open_layer, target.layer, target.view, request.config.channels)
-        job = self.job = SegmentJob(opener, request, f"segmentation of {target.layer.name}")
+        job = self.job = SegmentJob(
+            target.opener(request.config.channels), request, f"segmentation of {target.layer.name}"
+        )
         self.live = LivePreview(self._viewer, target.layer, target.view)
         job.progressed.connect(self._on_progress)
         job.tiles_drawn.connect(self._on_drawn)
@@ -175,13 +192,16 @@ class Runner(QObject):
         else:
             add_saved(self._viewer, target.layer, target.view, out, segmentation)
         severity = "result" if len(segmentation.table) else "warning"
-        text = say_result(segmentation.table, target.facts, outcome.elapsed_s)
+        n_objects = segmentation.report.get("n_objects")
+        text = say_result(segmentation.table, target.facts, outcome.elapsed_s, n_objects)
         self._box.add_message(severity, f"<b>{text}</b>")
         if segmentation.diameter_px is not None:
             self.size_estimated.emit(segmentation.diameter_px)
         self._explain_findings(target, segmentation)
 
-    def _explain_findings(self, target: Target, segmentation: Segmentation) -> None:
+    def _explain_findings(
+        self, target: Target, segmentation: Segmentation | StackSegmentation
+    ) -> None:
         failed = segmentation.failed_tiles
         if failed:
             self._box.add_message("warning", say_failed_tiles(failed), self._jumps(target, failed))
@@ -193,14 +213,18 @@ class Runner(QObject):
         self, target: Target, failed: Sequence[FailedTile]
     ) -> list[tuple[str, functools.partial[None]]]:
         """Return a button for each failed tile that moves the camera there."""
-        return [
-            (f"Tile {tile.index + 1:,}", functools.partial(self._jump, target, tile.core_yxyx_px))
-            for tile in failed[:_LISTED]
-        ]
+        jumps = []
+        for tile in failed[:_LISTED]:
+            # that of a single plane has none
+            plane = getattr(tile, "plane", {})
+            shown = {axis: plane[axis] for axis in target.view.stacked}
+            jump = functools.partial(self._jump, target, target.view.at(shown), tile)
+            jumps.append((say_tile(tile, shown), jump))
+        return jumps
 
-    def _jump(self, target: Target, core_yxyx_px: tuple[float, float, float, float]) -> None:
+    def _jump(self, target: Target, view: PlaneView, tile: FailedTile) -> None:
         if target.layer in self._viewer.layers:
-            look_at(self._viewer, target.layer, target.view, core_yxyx_px)
+            look_at(self._viewer, target.layer, view, tile.core_yxyx_px)
 
     def _show_saved(self, target: Target, request: RunRequest) -> None:
         self._box.clear_messages()

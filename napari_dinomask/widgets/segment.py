@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QComboBox, QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from dinomask.config import SegmentConfig
 from dinomask.errors import DinomaskError
-from napari_dinomask.layers import facts_of, view_of
+from napari_dinomask.layers import all_planes_of, facts_of, view_of
 from napari_dinomask.session import RunRequest, SegmentIntent, describe_field
 from napari_dinomask.widgets.advanced import AdvancedForm
 from napari_dinomask.widgets.cell_pen import CellPen
@@ -19,6 +19,7 @@ from napari_dinomask.widgets.layer_combo import LayerCombo
 from napari_dinomask.widgets.look import caption, hint, tell
 from napari_dinomask.widgets.model_combo import ModelCombo
 from napari_dinomask.widgets.output import OutputField
+from napari_dinomask.widgets.planes_box import PlanesBox
 from napari_dinomask.widgets.run_box import RunBox
 from napari_dinomask.widgets.runner import Runner, Target
 from napari_dinomask.widgets.size import SizeChooser
@@ -26,6 +27,7 @@ from napari_dinomask.wording import say_error, say_layer, say_model
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
+    from napari.layers import Image
 
     from napari_dinomask.jobs import SegmentJob
     from napari_dinomask.session import LayerFacts
@@ -35,7 +37,7 @@ SHOWN_CHANNEL, ALL_CHANNELS = "the one on display", "all, averaged"
 
 
 class SegmentPanel(QScrollArea):
-    """Find every cell of the plane on display.
+    """Find every cell of the plane on display, or of all planes.
 
     Parameters
     ----------
@@ -47,6 +49,7 @@ class SegmentPanel(QScrollArea):
         self.viewer = napari_viewer
         self.layer_combo = LayerCombo(napari_viewer)
         self.layer_hint = hint()
+        self.planes_box = PlanesBox()
         self.channel_caption = caption("Channel")
         self.channel_combo = QComboBox()
         self.model_combo = ModelCombo()
@@ -72,6 +75,7 @@ class SegmentPanel(QScrollArea):
             caption("Image"),
             self.layer_combo,
             self.layer_hint,
+            self.planes_box,
             self.channel_caption,
             self.channel_combo,
             caption("Model"),
@@ -95,6 +99,7 @@ class SegmentPanel(QScrollArea):
 
     def _connect(self) -> None:
         self.layer_combo.layer_changed.connect(self._show_layer)
+        self.planes_box.changed.connect(self._show_layer)
         self.viewer.dims.events.current_step.connect(self._show_layer)
         self.viewer.dims.events.order.connect(self._show_layer)
         self.model_combo.chosen.connect(self._show_model)
@@ -129,10 +134,15 @@ class SegmentPanel(QScrollArea):
         layer, facts, text = self.layer_combo.layer, None, NO_IMAGE
         if layer is not None:
             try:
-                facts = facts_of(layer, view_of(layer, self.viewer.dims))
+                view = view_of(layer, self.viewer.dims)
+                # whether there are planes to choose from decides what is chosen
+                self.planes_box.show_facts(facts_of(layer, view))
+                facts = self._target(layer).facts
                 text = say_layer(facts)
             except DinomaskError as error:
                 text = f"{error}"
+        if facts is None:
+            self.planes_box.show_facts(None)
         tell(self.layer_hint, text)
         self.size_chooser.show_facts(facts)
         self.output.show_facts(facts)
@@ -179,13 +189,26 @@ class SegmentPanel(QScrollArea):
         if layer is None or self.job is not None:
             return
         try:
-            view = view_of(layer, self.viewer.dims)
-            facts = facts_of(layer, view)
-            request = RunRequest(self.intent(facts).resolve(), self.output.choose(facts))
+            target = self._target(layer)
+            config, out = self.intent(target.facts).resolve(), self.output.choose(target.facts)
+            request = RunRequest(config, out, planes=self.planes_box.config)
         except DinomaskError as error:
             self.runner.explain(error)
             return
-        self.runner.ask(Target(layer, view, facts), request)
+        self.runner.ask(target, request)
+
+    def _target(self, layer: Image) -> Target:
+        """Return the planes of a layer that are chosen.
+
+        Raises
+        ------
+        AxesError
+            If its axes can't be told apart, or no plane of it is on display.
+        """
+        view = view_of(layer, self.viewer.dims)
+        if self.planes_box.wants_all:
+            view = all_planes_of(layer, view)
+        return Target(layer, view, facts_of(layer, view))
 
     def _show_idle(self) -> None:
         self.run_box.show_idle(can_start=self.layer_combo.layer is not None)

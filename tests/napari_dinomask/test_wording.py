@@ -48,6 +48,14 @@ def test_result_counts_cells_and_gives_their_median_size() -> None:
     assert _plain(say_result(_table(), FACTS, 2)) == "No cells found, 2.0 s"
 
 
+def test_result_of_all_planes_counts_planes_and_linked_objects() -> None:
+    whole = dataclasses.replace(FACTS, whole=True)
+    text = _plain(say_result(_table(10, 18.2, 40), whole, 3.42, 1))
+    assert text == "3 cells in 10 planes, linked into 1 object, median 18.2 px (9.1 µm), 3.4 s"
+    assert _plain(say_result(_table(), whole, 2, 0)) == "No cells found in 10 planes, 2.0 s"
+    assert say_layer(whole).endswith("all 10 planes: z = 0 to 9")
+
+
 def test_progress_says_stage_tile_and_time_left() -> None:
     assert _plain(say_progress(Progress("detect", 3, 12, 6.0))) == (
         "Finding objects · tile 3 of 12 · 18 s left"
