@@ -1,9 +1,10 @@
-"""Write the measured table into docs/compress.md.
+"""Write measured tables into docs/compress.md.
 
     python benchmarks/compressing/document.py REPORT.json [docs/compress.md]
 
-What stands between the two marks is replaced; nothing there is written by hand, so that every
-figure comes from `benchmarks/compression.py`.
+What stands between the two marks of a model that was measured is replaced; nothing there is
+written by hand, so that every figure comes from `benchmarks/compression.py`. The table of a model
+that the report hasn't got stays.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+BEGIN, END = "<!-- {}: begin -->", "<!-- {}: end -->"
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "compress.md"
 
 COLUMNS = (
@@ -57,14 +58,14 @@ def table(rows: list[list[str]], header: tuple[str, ...]) -> str:
     return "\n".join([lines[0], "|" + "---|" * len(header), *lines[1:]])
 
 
-def describe(report: dict[str, Any]) -> str:
-    """Return a model's table, the targets, and what it is recommended."""
+def describe(report: dict[str, Any], how: str) -> str:
+    """Return how a model was measured, its table, the targets, and what is recommended."""
     about = report["model"]
     random = bool(about["random"])
     title = f"### `{about['name']}` ({about['backbone']})"
     remark = "Random weights: speed and size only." if random else report["recommendation"]
     rows = [row_of(row, report["recommended"], random) for row in report["variants"]]
-    parts = [title, table(rows, COLUMNS), remark]
+    parts = [title, how, table(rows, COLUMNS), remark]
     if report["left_out"]:
         parts += [f"Left out: `{k}`: {v}" for k, v in report["left_out"].items()]
     wanted = [
@@ -87,23 +88,31 @@ def describe(report: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def main(arguments: list[str]) -> None:
-    """Replace what stands between the marks."""
-    report = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
-    page = Path(arguments[1]) if len(arguments) > 1 else PAGE
-    text = page.read_text(encoding="utf-8")
+def measured_how(report: dict[str, Any]) -> str:
+    """Say what a table was measured with, and on what."""
     options, machine = report["options"], report["machine"]
     processor = machine.get("processor") or machine.get("machine", "")
-    head = (
+    return (
         f"Measured by `benchmarks/compression.py` ({options['images']} images,"
         f" {options['rounds']} turns, {options['minutes']:g} minutes a distillation,"
         f" {options['threads']} thread, {options['clock']} clock) on {processor}. The original"
         " is PyTorch in float32."
     )
-    body = "\n\n".join([head, *map(describe, report["models"].values())])
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    page.write_text(f"{before}{BEGIN}\n\n{body}\n\n{END}{after}", encoding="utf-8")
+
+
+def main(arguments: list[str]) -> None:
+    """Replace what stands between the marks."""
+    report = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
+    page = Path(arguments[1]) if len(arguments) > 1 else PAGE
+    text = page.read_text(encoding="utf-8")
+    for name, figures in report["models"].items():
+        begin, end = BEGIN.format(name), END.format(name)
+        if begin not in text or end not in text:
+            sys.exit(f"{page} has no marks {begin} and {end} for this model's table")
+        before, _, rest = text.partition(begin)
+        _, _, after = rest.partition(end)
+        text = f"{before}{begin}\n\n{describe(figures, measured_how(report))}\n\n{end}{after}"
+    page.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

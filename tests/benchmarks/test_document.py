@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from compressing.document import BEGIN, END, main
 
 
@@ -38,7 +39,11 @@ def _report(random):
 def test_only_what_stands_between_the_marks_is_replaced(tmp_path):
     report = tmp_path / "report.json"
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n", encoding="utf-8")
+    tiny, large, other = (
+        (BEGIN.format(name), END.format(name)) for name in ("tiny", "large", "other")
+    )
+    marked = "\nbetween\n".join(f"{b}\nold\n{e}" for b, e in (tiny, large, other))
+    page.write_text(f"before\n{marked}\nafter\n", encoding="utf-8")
     whole = {
         "options": {"images": 12, "rounds": 15, "minutes": 3.0, "threads": 1, "clock": "wall"},
         "machine": {"processor": "x86_64"},
@@ -48,8 +53,20 @@ def test_only_what_stands_between_the_marks_is_replaced(tmp_path):
     for _ in range(2):
         main([str(report), str(page)])
     text = page.read_text(encoding="utf-8")
-    assert text.startswith(f"before\n{BEGIN}") and text.endswith(f"{END}\nafter\n")
-    assert "old" not in text and text.count(BEGIN) == 1
+    assert text.startswith(f"before\n{tiny[0]}")
+    # a model that was not measured keeps its table
+    assert text.endswith(f"{other[0]}\nold\n{other[1]}\nafter\n")
+    assert text.count("old") == 1 and text.count("\nbetween\n") == 2
+    assert text.count(tiny[0]) == text.count(large[1]) == 1
     assert "| **`int8`** | 123 | 2.00 | 1.50 | 0.790 |" in text
     # of random weights accuracy isn't shown
     assert text.count("0.790") == 1 and "1.90 | no |" in text
+
+
+def test_a_page_without_the_marks_is_left_alone(tmp_path):
+    report, page = tmp_path / "report.json", tmp_path / "page.md"
+    page.write_text("text\n", encoding="utf-8")
+    report.write_text(json.dumps({"models": {"tiny": _report(random=False)}}), encoding="utf-8")
+    with pytest.raises(SystemExit, match="tiny: begin"):
+        main([str(report), str(page)])
+    assert page.read_text(encoding="utf-8") == "text\n"
