@@ -10,12 +10,13 @@ from dinomask.errors import InputError
 from dinomask.tiles.edit import LabelPyramid, Region
 from napari_dinomask.layers.corrected import plane_of
 from napari_dinomask.layers.place import lift, placement, visible_window
-from napari_dinomask.layers.results import axes_on_disk, coarsest_level, saved_path
+from napari_dinomask.layers.results import axes_on_disk, coarsest_level, saved_path, show_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    import pandas as pd
     from napari.components import ViewerModel
     from napari.layers import Labels
 
@@ -113,6 +114,21 @@ class RegionLayer:
             If it can't be written.
         """
         return self._region.write() is not None
+
+    def remeasure(self) -> pd.DataFrame | None:
+        """Bring the table on disk up to date, in any thread; None if nothing of it changed.
+
+        Raises
+        ------
+        OutputError
+            If it can't be written.
+        """
+        return self._region.remeasure()
+
+    def show_table(self, table: pd.DataFrame) -> None:
+        """Show in the overview what the table says of each object now."""
+        if self._overview in self._viewer.layers:
+            show_table(self._overview, table)
 
     def refresh_overview(self) -> None:
         """Show in the overview what was written."""

@@ -148,6 +148,12 @@ def saved_path(layer: Any) -> Path | None:
     return path if isinstance(path, Path) else None
 
 
+def show_table(labels: Labels, table: pd.DataFrame) -> None:
+    """Let a layer of labels on disk tell of its objects what a table says."""
+    stacked = "".join(axis for axis in "tz" if axis in table and axis in labels.features)
+    labels.features = _features(table, _highest_id(table), stacked)
+
+
 def saved_layers(viewer: ViewerModel) -> list[Labels]:
     """Return the layers of labels on disk, the active one first, then from the top."""
     found = [layer for layer in reversed(viewer.layers) if saved_path(layer) is not None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +11,14 @@ from qtpy.QtWidgets import QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from dinomask.errors import DinomaskError
 from napari_dinomask.layers import RegionLayer, saved_layers
+from napari_dinomask.sending import window_may_be_gone
 from napari_dinomask.widgets.look import PLAIN_BUTTON, caption, hint, tell
 from napari_dinomask.wording import say_edit_hint, say_editing, say_error
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
+    import pandas as pd
     from napari.components import ViewerModel
 
 _WRITE_MS = 200
@@ -32,6 +35,7 @@ class EditBox(QWidget):
     """Editing began or ended."""
 
     _written = Signal(object)
+    _remeasured = Signal(object, object)
 
     def __init__(self, viewer: ViewerModel) -> None:
         super().__init__()
@@ -44,6 +48,7 @@ class EditBox(QWidget):
         self._timer.setInterval(_WRITE_MS)
         self._timer.timeout.connect(self._write)
         self._written.connect(self._on_written)
+        self._remeasured.connect(self._on_remeasured)
         self.note = hint()
         self.edit = QPushButton("Edit this view")
         self.new_cell = QPushButton("New cell")
@@ -99,7 +104,25 @@ class EditBox(QWidget):
                 return
             region.close()
             region.refresh_overview()
+            # a table of a million objects takes a second
+            remeasuring = self._writer.submit(region.remeasure)
+            remeasuring.add_done_callback(functools.partial(self._tell_remeasured, region))
         self._show()
+
+    def _tell_remeasured(
+        self, region: RegionLayer, remeasuring: Future[pd.DataFrame | None]
+    ) -> None:
+        with window_may_be_gone():
+            self._remeasured.emit(region, remeasuring)
+
+    def _on_remeasured(self, region: RegionLayer, remeasuring: Future[pd.DataFrame | None]) -> None:
+        error = remeasuring.exception()
+        if isinstance(error, DinomaskError):
+            self.failed.emit(say_error(error))
+        elif error is not None:
+            raise error
+        elif (table := remeasuring.result()) is not None:
+            region.show_table(table)
 
     def leave(self) -> None:
         """Write what is left, and stop following the viewer."""

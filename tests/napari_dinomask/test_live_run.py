@@ -7,12 +7,14 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from qtpy.QtCore import Qt, QTimer
 
 from dinomask.image import open_image
 from dinomask.run.segment import segment
 from dinomask.tiles.edit import LabelPyramid
+from dinomask.tiles.outputs import table_path
 from napari_dinomask.layers import PREVIEW_SUFFIX, saved_path
 from napari_dinomask.network import network
 from napari_dinomask.widgets import live_preview
@@ -358,3 +360,10 @@ def test_editing_a_view_reaches_the_disk_and_can_be_taken_back(
     assert _labels(viewer) == [overview]
     np.testing.assert_array_equal(np.asarray(overview.data[0][...]), painted)
     assert LabelPyramid.open(out).next_id() == new_id + 1
+    # the table follows, on disk and in the layer
+    qtbot.waitUntil(lambda: len(overview.features) == new_id + 1, timeout=RUN_MS)
+    n_painted = int((painted == new_id).sum())
+    assert overview.features["area_px"][new_id] == n_painted
+    table = pd.read_parquet(table_path(out)).set_index("id")
+    assert table["area_px"][new_id] == n_painted
+    assert np.isnan(table["score"][new_id])

@@ -13,11 +13,14 @@ import zarr
 
 from dinomask.errors import InputError, OutputError
 from dinomask.tiles.outputs import output_error, table_path
+from dinomask.tiles.remeasure import remeasure
 from dinomask.tiles.render import CHUNK_PX, squares
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
+
+    import pandas as pd
 
     from dinomask.instances import Array
     from dinomask.tiles.plan import Box
@@ -187,6 +190,7 @@ class Region:
         self.place = place
         self.labels_yx: Array = pyramid.read(window_yxyx_px, place)
         self._written: Array = self.labels_yx.copy()
+        self._touched: set[int] = set()
         self._lock = threading.Lock()
 
     def write(self) -> Box | None:
@@ -211,9 +215,32 @@ class Region:
             y0, x0, y1, x1 = box
             labels_yx = self.labels_yx[y0:y1, x0:x1].copy()
             top, left = self.window_yxyx_px[:2]
+            before_yx = self._written[y0:y1, x0:x1]
+            differs = before_yx != labels_yx
+            self._touched |= set(np.unique(before_yx[differs]).tolist())
+            self._touched |= set(np.unique(labels_yx[differs]).tolist())
             self.pyramid.write((top + y0, left + x0), labels_yx, self.place)
             self._written[y0:y1, x0:x1] = labels_yx
         return top + y0, left + x0, top + y1, left + x1
+
+    def remeasure(self) -> pd.DataFrame | None:
+        """Bring the table beside the labels up to date with what was written.
+
+        Returns
+        -------
+        The table; None if there is none, or nothing was written since the last time.
+
+        Raises
+        ------
+        OutputError
+            If it can't be written; the next call tries again.
+        """
+        with self._lock:
+            if not self._touched:
+                return None
+            table = remeasure(self.pyramid, self._touched, self.window_yxyx_px, self.place)
+            self._touched.clear()
+        return table
 
 
 def _changed(before_yx: Array, after_yx: Array) -> Box | None:
