@@ -16,7 +16,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +24,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent))
 
 from attention_tour import look_inside
-from make_screenshots import IMAGES, save, start_on_virtual_screen, wait
+from make_screenshots import IMAGES, wait
+from tour import Tour, apart_from_the_user
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     Point = tuple[float, float]
 
 SAMPLES = Path(__file__).parent.parent / "napari_dinomask" / "sample_data"
-WINDOW_PX = (1500, 980)
 ADAPTER = "tissue"
 
 
@@ -49,17 +48,12 @@ def main() -> None:
     parser.add_argument("--adapter", type=Path, help="taught already; without it, one is taught")
     parser.add_argument("--out", type=Path, default=IMAGES)
     args = parser.parse_args()
-    if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-        start_on_virtual_screen()
-    with tempfile.TemporaryDirectory() as folder:
-        for name in ("MODELS", "JOBS", "REVIEWS"):
-            os.environ[f"DINOMASK_{name}"] = str(Path(folder) / name.lower())
-        os.environ["NAPARI_CONFIG"] = str(Path(folder) / "settings.yaml")
+    with apart_from_the_user():
         for name in args.only:
             TOURS[name](args)
 
 
-class Window:
+class Window(Tour):
     """A user at a window with the Explain panel.
 
     Parameters
@@ -69,27 +63,16 @@ class Window:
     """
 
     def __init__(self, sample: str, out: Path) -> None:
-        import napari
-        from qtpy.QtCore import QTimer
-
-        self.out = out
-        self.viewer = napari.Viewer()
-        self.viewer.window._qt_window.resize(*WINDOW_PX)
+        super().__init__(out)
         self.viewer.open_sample("napari-dinomask", sample)
         image = self.viewer.layers[0]
         if not image.rgb:
             image.contrast_limits = (image.data.min(), 0.8 * image.data.max())
-        self.panel = self._dock("Explain")
-        self.gaps: dict[str, list[float]] = {}
-        self.step = "begin"
-        self._last = time.perf_counter()
-        self._timer = QTimer()
-        self._timer.timeout.connect(self._tick)
-        self._timer.start(5)
+        self.panel = self.dock("Explain")
 
     def segment(self) -> Any:
         """Segment the image by the Segment panel; return the labels."""
-        panel = self._dock("Segment", tabify=True)
+        panel = self.dock("Segment", tabify=True)
         self.enter("segment")
         self.press(panel.run_box.start)
         wait(lambda: panel.job is None)
@@ -101,17 +84,6 @@ class Window:
         tab = next(page for page in self.panel.pages if page.title == title)
         self.panel.tabs.setCurrentIndex(self.panel.pages.index(tab))
         return tab
-
-    def press(self, button: Any) -> None:
-        """Click a button."""
-        from qtpy.QtCore import Qt
-        from qtpy.QtTest import QTest
-
-        button.window().activateWindow()
-        if not button.isEnabled():
-            sys.exit(f"{button.text()} can't be pressed")
-        QTest.mouseClick(button, Qt.MouseButton.LeftButton, pos=button.rect().center())
-        QTest.qWait(50)
 
     def wait_for(self, tab: Any) -> None:
         """Wait until a tab has shown what was asked for, and print what it says."""
@@ -139,39 +111,6 @@ class Window:
                 QTest.qWait(15)
         QTest.mouseRelease(viewport, left, none, places[-1])
         QTest.qWait(100)
-
-    def enter(self, step: str) -> None:
-        """Begin another step, whose gaps are counted for themselves."""
-        self.step = step
-        self._last = time.perf_counter()
-
-    def picture(self, name: str) -> None:
-        """Save what the window shows."""
-        from qtpy.QtTest import QTest
-
-        step, self.step = self.step, "pictures"
-        QTest.qWait(800)
-        save(self.viewer.screenshot(canvas_only=False, flash=False), self.out / f"{name}.png")
-        self.enter(step)
-
-    def close(self) -> None:
-        """Say how long the window was blocked, and close it."""
-        for step, gaps in self.gaps.items():
-            late = sum(gap > 0.1 for gap in gaps)
-            longest_ms = 1000 * max(gaps)
-            print(f"{step}: longest gap {longest_ms:.0f} ms, {late} of {len(gaps)} > 100 ms")
-        self._timer.stop()
-        self.viewer.close()
-
-    def _dock(self, name: str, **how: bool) -> Any:
-        _, panel = self.viewer.window.add_plugin_dock_widget("napari-dinomask", name, **how)
-        wait(panel.isVisible)
-        return panel
-
-    def _tick(self) -> None:
-        now = time.perf_counter()
-        self.gaps.setdefault(self.step, []).append(now - self._last)
-        self._last = now
 
 
 def tour_attention(args: argparse.Namespace) -> None:

@@ -74,14 +74,14 @@ def make_segment_panel() -> None:
     viewer.close()
 
 
-def wait(condition: Callable[[], bool]) -> None:
+def wait(condition: Callable[[], bool], timeout_s: float = TIMEOUT_S) -> None:
     """Let the window live until a condition holds."""
     from qtpy.QtTest import QTest
 
-    end = time.monotonic() + TIMEOUT_S
+    end = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > end:
-            sys.exit(f"gave up after {TIMEOUT_S:g} s")
+            sys.exit(f"gave up after {timeout_s:g} s")
         QTest.qWait(20)
 
 
