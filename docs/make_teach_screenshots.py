@@ -12,11 +12,9 @@ how long the window was blocked in each, and whether undoing everything gives th
 from __future__ import annotations
 
 import argparse
-import os
+import itertools
 import shutil
 import sys
-import tempfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +22,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import itertools
-
-from make_screenshots import IMAGES, save, start_on_virtual_screen, wait
+from make_screenshots import IMAGES, wait
+from tour import Tour, apart_from_the_user
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +33,6 @@ if TYPE_CHECKING:
     Point = tuple[float, float]
 
 SAMPLES = Path(__file__).parent.parent / "napari_dinomask" / "sample_data"
-WINDOW_PX = (1500, 950)
 N_ADDED = 2
 FITS_IOU = 0.6
 """A cell drawn less well than this is drawn anew."""
@@ -53,19 +49,14 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=2.0)
     parser.add_argument("--out", type=Path, default=IMAGES)
     args = parser.parse_args()
-    if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-        start_on_virtual_screen()
-    with tempfile.TemporaryDirectory() as folder:
-        for name in ("MODELS", "JOBS", "REVIEWS"):
-            os.environ[f"DINOMASK_{name}"] = str(Path(folder) / name.lower())
-        os.environ["NAPARI_CONFIG"] = str(Path(folder) / "settings.yaml")
+    with apart_from_the_user() as folder:
         name = args.name or args.image.stem
-        image = Path(shutil.copy(args.image, Path(folder) / f"{name}{args.image.suffix}"))
+        image = Path(shutil.copy(args.image, folder / f"{name}{args.image.suffix}"))
         Tutorial(image, args.truth, args.out, args.minutes).run()
 
 
-class Tutorial:
-    """A user at the window.
+class Tutorial(Tour):
+    """A user who corrects and teaches.
 
     Parameters
     ----------
@@ -76,44 +67,32 @@ class Tutorial:
     """
 
     def __init__(self, image: Path, truth: Path, out: Path, minutes: float) -> None:
-        import napari
-        from qtpy.QtCore import QTimer
         from skimage.io import imread
 
+        super().__init__(out)
         self.truth = np.asarray(imread(truth))
-        self.out, self.minutes = out, minutes
-        self.viewer = napari.Viewer()
-        self.viewer.window._qt_window.resize(*WINDOW_PX)
+        self.minutes = minutes
         self.viewer.open(str(image))
-        self.gaps: dict[str, list[float]] = {}
-        self.step = "begin"
-        self._last = time.perf_counter()
-        self._timer = QTimer()
-        self._timer.timeout.connect(self._tick)
-        self._timer.start(5)
 
     def run(self) -> None:
         """Do everything, and say what came of it."""
-        segment = self._dock("Segment")
+        segment = self.dock("Segment")
         before = self._segment(segment)
-        review = self._dock("Review & correct", tabify=True)
+        review = self.dock("Review & correct", tabify=True)
         labels = self.viewer.layers[-1]
         self._correct(review, labels)
-        teach = self._dock("Teach", tabify=True)
+        teach = self.dock("Teach", tabify=True)
         self._teach(teach)
         self._segment_again(segment)
         self._undo_all(review, labels, before)
-        for step, gaps in self.gaps.items():
-            late = sum(gap > 0.1 for gap in gaps)
-            print(f"{step}: longest gap {1000 * max(gaps):.0f} ms, {late} of {len(gaps)} > 100 ms")
         review.finish()
-        self.viewer.close()
+        self.close()
 
     def _segment(self, panel: Any) -> npt.NDArray[Any]:
         from qtpy.QtCore import Qt
         from qtpy.QtTest import QTest
 
-        self._enter("segment")
+        self.enter("segment")
         ids, areas = np.unique(self.truth[self.truth > 0], return_counts=True)
         panel.size_chooser.typed.click()
         panel.size_chooser.field.setValue(float(np.median(np.sqrt(4 / np.pi * areas))))
@@ -126,12 +105,12 @@ class Tutorial:
         from qtpy.QtCore import Qt
         from qtpy.QtTest import QTest
 
-        self._enter("begin correcting")
+        self.enter("begin correcting")
         panel.begin.click()
         wait(lambda: panel.reviewer is not None and panel.reviewer.review is not None)
         self.reviewer = panel.reviewer
         self._settle()
-        self._enter("correct")
+        self.enter("correct")
         for point in self._missed(labels.data)[:N_ADDED]:
             self._click(point)
             print("add:", panel.note.text())
@@ -149,7 +128,7 @@ class Tutorial:
         self._drag([(y0, x0), (y1, x1)])
         print("region:", panel.note.text())
         print("corrected:", panel.counts.text())
-        self._picture("review_panel")
+        self.picture("review_panel")
 
     def _region(self) -> tuple[float, float, float, float]:
         """Return the part of the image that is made right as a whole."""
@@ -189,22 +168,22 @@ class Tutorial:
         return [int(i) for i in np.delete(matching.reference_ids, fitted)]
 
     def _teach(self, panel: Any) -> None:
-        self._enter("plan teaching")
+        self.enter("plan teaching")
         wait(panel.plan_note.isVisible)
         panel.form.minutes.setValue(self.minutes)
-        self._enter("teach")
+        self.enter("teach")
         panel.run_box.start.click()
         wait(lambda: len(panel.runner.curves.held_out) >= 2 or not panel.runner.is_busy)
-        self._picture("teach_running")
+        self.picture("teach_running")
         wait(lambda: not panel.runner.is_busy)
-        self._enter("compare")
+        self.enter("compare")
         print("verdict:", [label.text() for label in panel.run_box.messages])
         compare = [b for b in panel.run_box.actions if "Before" in b.text()]
         if compare:
             compare[0].click()
             wait(panel.changes_box.isVisible)
             print("changes:", panel.changes_box.note.text())
-        self._picture("teach_panel")
+        self.picture("teach_panel")
 
     def _segment_again(self, panel: Any) -> None:
         panel.model_combo.refresh()
@@ -216,7 +195,7 @@ class Tutorial:
         from qtpy.QtCore import Qt
         from qtpy.QtTest import QTest
 
-        self._enter("undo")
+        self.enter("undo")
         self.viewer.layers.selection.active = labels
         for _ in range(50):
             if not panel.reviewer.review.journal.can_undo:
@@ -252,11 +231,6 @@ class Tutorial:
         rows, cols = np.nonzero(labels == ids[int(areas.argmax())])
         x = (cols.min() + cols.max() + 1) / 2
         return (rows.min() - 3.0, x), (rows.max() + 4.0, x)
-
-    def _dock(self, name: str, **how: bool) -> Any:
-        _, panel = self.viewer.window.add_plugin_dock_widget("napari-dinomask", name, **how)
-        wait(panel.isVisible)
-        return panel
 
     def _canvas(self) -> Any:
         return self.viewer.window._qt_viewer.canvas.native
@@ -302,23 +276,6 @@ class Tutorial:
         QTest.qWait(100)
         wait(lambda: not self.reviewer.background.is_busy)
         QTest.qWait(100)
-
-    def _enter(self, step: str) -> None:
-        self.step = step
-        self._last = time.perf_counter()
-
-    def _tick(self) -> None:
-        now = time.perf_counter()
-        self.gaps.setdefault(self.step, []).append(now - self._last)
-        self._last = now
-
-    def _picture(self, name: str) -> None:
-        from qtpy.QtTest import QTest
-
-        step, self.step = self.step, "pictures"
-        QTest.qWait(700)
-        save(self.viewer.screenshot(canvas_only=False, flash=False), self.out / f"{name}.png")
-        self._enter(step)
 
 
 def _deepest(mask_yx: npt.NDArray[Any]) -> Point:
