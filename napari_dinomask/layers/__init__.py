@@ -3,6 +3,7 @@
 from napari_dinomask.layers.cell import (
     CELL_LAYER,
     drawn_diameter_px,
+    prepare_drawing,
     start_drawing,
     stop_drawing,
 )
@@ -88,6 +89,7 @@ __all__ = [
     "made_by",
     "open_layer",
     "open_planes",
+    "prepare_drawing",
     "saved_layers",
     "saved_path",
     "start_drawing",

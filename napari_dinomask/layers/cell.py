@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +20,16 @@ if TYPE_CHECKING:
 
 CELL_LAYER = "one cell"
 _CELL_COLOUR = "#ffd43b"
+
+
+@functools.cache
+def prepare_drawing() -> None:
+    """Let napari compile what it needs for shapes, in a thread.
+
+    It takes ten seconds the first time on a machine, which it would otherwise do in the window's
+    own thread when a layer of shapes is added.
+    """
+    Shapes(ndim=2)
 
 
 def start_drawing(viewer: ViewerModel, layer: ImageLayer) -> Shapes:

@@ -233,6 +233,7 @@ class SegmentPanel(QScrollArea):
         self.runner.end()
         self.edit_box.leave()
         self.size_chooser.draw.setChecked(False)
+        self.pen.leave()
         self.layer_combo.leave()
         self.viewer.dims.events.current_step.disconnect(self._show_layer)
         self.viewer.dims.events.order.disconnect(self._show_layer)

@@ -60,6 +60,14 @@ def engine(request):
         yield engine
 
 
+FEWER = pytest.mark.parametrize(
+    "engine",
+    ["serial", "processes", pytest.param("dask", marks=pytest.mark.slow)],
+    indirect=True,
+)
+"""What needs workers started anew, which takes dask half a minute."""
+
+
 def assert_same(result, once):
     np.testing.assert_array_equal(result.labels_yx, once.labels_yx)
     assert result.table.equals(once.table)
@@ -93,6 +101,7 @@ def test_batches_change_nothing_but_speed(engine, path, predictor, once):
     assert len(found.table) == len(once.table)
 
 
+@FEWER
 def test_an_unreadable_chunk_fails_its_tiles_and_no_other(engine, path, predictor, once, tmp_path):
     pixels = tifffile.imread(path)
     array = zarr.create_array(
@@ -123,6 +132,7 @@ def test_an_unreadable_chunk_fails_its_tiles_and_no_other(engine, path, predicto
     assert again.report["n_resumed"] == again.report["n_tiles"] - 1
 
 
+@FEWER
 def test_an_image_without_a_readable_tile_is_an_error(engine, path, predictor, tmp_path):
     pixels = tifffile.imread(path)
     array = zarr.create_array(
@@ -167,6 +177,7 @@ def test_a_killed_worker_is_replaced_and_its_tiles_done_again(name, path, predic
     assert wait_until_gone([*pids, *killed], 5) == []
 
 
+@FEWER
 def test_a_cancel_answers_at_once_and_leaves_no_process(engine, path, predictor, tmp_path, once):
     out, pids = tmp_path / "o.tif", []
     cancelled_s = 0.0
@@ -201,6 +212,7 @@ def test_a_worker_refuses_another_model(engine, path, predictor):
         segment(open_image(path), config=CONFIG, predictor=other, engine=engine)
 
 
+@FEWER
 def test_an_image_that_changes_under_way_stops_the_run(engine, path, predictor, tmp_path):
     copy = tmp_path / "copy.tif"
     copy.write_bytes(path.read_bytes())

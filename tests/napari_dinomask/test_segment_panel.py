@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from qtpy.QtCore import QPoint, Qt, QTimer
 
 from napari_dinomask.layers import CELL_LAYER
 from napari_dinomask.network import network
+from napari_dinomask.widgets import cell_pen
 from tests.napari_dinomask.conftest import NUCLEUS_PX, RUN_MS, wait_until_free
 
 if TYPE_CHECKING:
@@ -204,7 +206,8 @@ def test_one_drawn_cell_sets_the_diameter(
     layer = viewer.add_image(nuclei_yx)
     qtbot.wait(200)
     _click(qtbot, panel.size_chooser.draw)
-    assert viewer.layers.selection.active.name == CELL_LAYER
+    # napari compiles its shapes the first time
+    qtbot.waitUntil(lambda: viewer.layers.selection.active.name == CELL_LAYER, timeout=RUN_MS)
     side_px = 90
     _drag(qtbot, viewer, QPoint(200, 200), QPoint(200 + side_px, 200 + side_px))
     expected_px = side_px / viewer.scene.camera.zoom
@@ -220,9 +223,34 @@ def test_putting_the_pen_away_leaves_nothing(
     layer = viewer.add_image(nuclei_yx)
     _click(qtbot, panel.size_chooser.draw)
     assert panel.size_chooser.note.text()
+    qtbot.waitUntil(lambda: len(viewer.layers) == 2, timeout=RUN_MS)
     _click(qtbot, panel.size_chooser.draw)
     assert list(viewer.layers) == [layer]
     assert panel.size_chooser.diameter_px == "auto"
+
+
+def test_the_window_lives_while_the_pen_is_prepared(
+    viewer: Viewer,
+    panel: SegmentPanel,
+    qtbot: QtBot,
+    nuclei_yx: Array,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    may_end = threading.Event()
+    monkeypatch.setattr(cell_pen, "prepare_drawing", lambda: may_end.wait(RUN_MS / 1000))
+    layer = viewer.add_image(nuclei_yx)
+    _click(qtbot, panel.size_chooser.draw)
+    _click(qtbot, panel.size_chooser.draw)
+    _click(qtbot, panel.size_chooser.draw)
+    assert panel.pen.background.is_busy
+    assert list(viewer.layers) == [layer]
+    _click(qtbot, panel.size_chooser.draw)
+    may_end.set()
+    qtbot.waitUntil(lambda: not panel.pen.background.is_busy, timeout=RUN_MS)
+    # put away meanwhile
+    assert list(viewer.layers) == [layer]
+    _click(qtbot, panel.size_chooser.draw)
+    qtbot.waitUntil(lambda: len(viewer.layers) == 2, timeout=RUN_MS)
 
 
 def _drag(qtbot: QtBot, viewer: Viewer, start: QPoint, end: QPoint) -> None:

@@ -73,6 +73,7 @@ def _balance(count: int, folder: Path) -> list[dict[str, list[float]]]:
     return [json.loads(output) for output in outputs]
 
 
+@pytest.mark.slow
 def test_two_processes_find_the_weights_of_one(tmp_path: Path) -> None:
     (whole,) = _balance(1, tmp_path)
     first, second = _balance(2, tmp_path)
