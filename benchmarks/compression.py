@@ -165,7 +165,8 @@ def compare(name: str, options: argparse.Namespace, console: Console) -> dict[st
     is_large = name == "large"
     model = name
     if is_large:
-        model = str(write_large(options.work / "compression" / "models" / "large", "tiny"))
+        # apart from its variants, whose files would count as its own
+        model = str(write_large(options.work / "compression" / "originals" / "large", "tiny"))
     recipes = choose_recipes([LARGE_METHODS if is_large else options.methods or METHODS])
     study = study_of(model, recipes, options)
     with ProgressBar(console) as bar:

@@ -21,8 +21,9 @@ LARGE = "vit_small_patch14_reg4_dinov2"
 def write_large(folder: Path, heads_of: str) -> Path:
     """Write a model with a ViT-S of random weights, unless it is there.
 
-    Heads and stem are another model's wherever their shapes are the same. It finds nothing
-    of use: its speed and size can be compared, its accuracy can't.
+    Heads and stem are another model's wherever their shapes are the same, so that there are
+    objects to draw, as in use. Its speed and size can be compared; its accuracy is that of the
+    stem and the heads.
 
     Parameters
     ----------
