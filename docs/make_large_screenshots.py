@@ -138,7 +138,6 @@ class LargeTour(Tour):
         wait(lambda: panel.job is None, RUN_S)
         self.tell(said(panel))
         self._edit(panel)
-        self.picture("large_done")
         self.tell("end")
         print(f"peak: {peak_mb():,.0f} MB")
         self.close()

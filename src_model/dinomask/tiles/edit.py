@@ -191,6 +191,7 @@ class Region:
         self.labels_yx: Array = pyramid.read(window_yxyx_px, place)
         self._written: Array = self.labels_yx.copy()
         self._touched: set[int] = set()
+        self._edited_yxyx_px: Box | None = None
         self._lock = threading.Lock()
 
     def write(self) -> Box | None:
@@ -221,7 +222,9 @@ class Region:
             self._touched |= set(np.unique(labels_yx[differs]).tolist())
             self.pyramid.write((top + y0, left + x0), labels_yx, self.place)
             self._written[y0:y1, x0:x1] = labels_yx
-        return top + y0, left + x0, top + y1, left + x1
+            edited = top + y0, left + x0, top + y1, left + x1
+            self._edited_yxyx_px = _around(self._edited_yxyx_px or edited, edited)
+        return edited
 
     def remeasure(self) -> pd.DataFrame | None:
         """Bring the table beside the labels up to date with what was written.
@@ -236,10 +239,11 @@ class Region:
             If it can't be written; the next call tries again.
         """
         with self._lock:
-            if not self._touched:
+            if self._edited_yxyx_px is None:
                 return None
-            table = remeasure(self.pyramid, self._touched, self.window_yxyx_px, self.place)
+            table = remeasure(self.pyramid, self._touched, self._edited_yxyx_px, self.place)
             self._touched.clear()
+            self._edited_yxyx_px = None
         return table
 
 
@@ -251,6 +255,12 @@ def _changed(before_yx: Array, after_yx: Array) -> Box | None:
         return None
     columns = np.flatnonzero(differs.any(axis=0))
     return int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
+
+
+def _around(one: Box, other: Box) -> Box:
+    """Return the smallest box around two."""
+    (top, left, bottom, right), (y0, x0, y1, x1) = one, other
+    return min(top, y0), min(left, x0), max(bottom, y1), max(right, x1)
 
 
 def _is_half(finer: zarr.Array[Any], coarser: zarr.Array[Any]) -> bool:
