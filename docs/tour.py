@@ -25,7 +25,8 @@ def apart_from_the_user() -> Iterator[Path]:
     """Keep napari's settings and the program's files in a temporary folder, and yield it."""
     if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         start_on_virtual_screen()
-    with tempfile.TemporaryDirectory() as folder:
+    # a thread of a window that has just closed may still write there
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         for name in ("MODELS", "JOBS", "REVIEWS"):
             os.environ[f"DINOMASK_{name}"] = str(Path(folder) / name.lower())
         os.environ["NAPARI_CONFIG"] = str(Path(folder) / "settings.yaml")
