@@ -82,3 +82,21 @@ def test_every_parameter_has_a_gradient() -> None:
     out = network(torch.rand(1, 3, 56, 56), [torch.rand(1, 4, 4, 4) for _ in range(2)])
     sum((m * torch.randn_like(m)).sum() for m in maps_of(out)).backward()
     assert not [n for n, p in network.named_parameters() if p.grad is None or not p.grad.any()]
+
+
+def test_without_the_stem_the_levels_show_what_the_backbone_says_alone() -> None:
+    torch.manual_seed(1)
+    network = FeaturePyramid([3], [14.0], width=8, detail_width=8)
+    one, other = torch.rand(2, 3, 56, 56), torch.rand(2, 3, 56, 56)
+    maps = [torch.rand(2, 3, 4, 4)]
+    kept = torch.tensor([0.0, 1.0])
+    with torch.no_grad():
+        a, b, whole = network(one, maps, kept), network(other, maps, kept), network(one, maps)
+    for level_a, level_b, level in zip(a.levels, b.levels, whole.levels, strict=True):
+        assert torch.equal(level_a[0], level_b[0])
+        assert not torch.allclose(level_a[1], level_b[1])
+        torch.testing.assert_close(level_a[1], level[1])
+        assert not torch.allclose(level_a[0], level[0])
+    # contours are drawn from pixels all the same
+    assert torch.equal(a.detail, whole.detail)
+    assert not torch.allclose(a.fine[0], b.fine[0])

@@ -247,3 +247,41 @@ def test_the_average_follows_the_weights() -> None:
     state.update_average(0.998)
     name = next(iter(start))
     torch.testing.assert_close(state.average[name], start[name] + 0.9)
+
+
+def test_dropping_the_stem_goes_on_as_if_uninterrupted(
+    samples: list[Sample], straight: tuple[Path, Recorder], tmp_path: Path
+) -> None:
+    config = dataclasses.replace(CONFIG, stem_drop_probability=0.5)
+    whole, first, second = Recorder(), Recorder(stop_after=2), Recorder()
+    train(samples, tmp_path / "whole", config, architecture=small_config(), on_step=whole)
+    out = tmp_path / "parts"
+    with pytest.raises(KeyboardInterrupt):
+        train(samples, out, config, architecture=small_config(), on_step=first)
+    train(samples, out, config, resume=True, on_step=second)
+    assert first.losses | second.losses == whole.losses
+    assert whole.losses != straight[1].losses
+
+
+@pytest.mark.parametrize("chance", [-0.1, 1.5])
+def test_a_chance_is_from_0_to_1(chance: float) -> None:
+    with pytest.raises(SettingsError, match="from 0 to 1"):
+        TrainConfig(stem_drop_probability=chance)
+
+
+def test_a_stem_that_is_always_dropped_learns_nothing_in_its_coarse_levels(
+    samples: list[Sample], tmp_path: Path
+) -> None:
+    config = dataclasses.replace(CONFIG, stem_drop_probability=1.0, weight_decay=0.0)
+    train(
+        samples,
+        tmp_path / "none",
+        dataclasses.replace(config, steps=1, learning_rate=1e-12),
+        architecture=small_config(),
+    )
+    train(samples, tmp_path / "all", config, architecture=small_config())
+    before, after = (load_model(str(tmp_path / n))[0].state_dict() for n in ("none", "all"))
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert not [n for n in changed if "stem.to_7" in n or "stem.to_14" in n]
+    assert any("stem.to_fine" in n for n in changed)
+    assert any(n.startswith("backbone") for n in changed)

@@ -119,6 +119,10 @@ class TrainConfig:
     generated_share: float = 0.0
     """Share of crops drawn from generated images of many kinds of microscopy, 0 to 1."""
 
+    stem_drop_probability: float = 0.0
+    """Chance that a crop's objects must be found without the detail stem, by the backbone's maps
+    alone; without it a backbone trained from random weights is never needed, and learns little."""
+
     save_every_s: float = 300.0
     """Time between saved states."""
 
@@ -157,6 +161,12 @@ class TrainConfig:
             "a share of generated crops from 0 to 1",
             self.generated_share,
             "Use 0.3.",
+        )
+        require(
+            0 <= self.stem_drop_probability <= 1,
+            "a chance of leaving the detail stem out from 0 to 1",
+            self.stem_drop_probability,
+            "Use 0.5, or 0 to keep it always.",
         )
 
     def require_budget(self) -> None:

@@ -94,17 +94,23 @@ class CenterMask(nn.Module):
             value = torch.tensor(getattr(self.backbone, name)).view(1, 3, 1, 1)
             self.register_buffer(name, value, persistent=False)
 
-    def features(self, tiles: Tensor, maps: Sequence[Tensor] | None = None) -> Pyramid:
+    def features(
+        self,
+        tiles: Tensor,
+        maps: Sequence[Tensor] | None = None,
+        stem_kept: Tensor | None = None,
+    ) -> Pyramid:
         """Compute the pyramid of tiles of shape (B, 3, H, W).
 
         Parameters
         ----------
         tiles : see the class
         maps : what `backbone_maps` returned for them; None computes it
+        stem_kept : see `dinomask.nets.pyramid.FeaturePyramid.forward`
         """
         normalised = (tiles - self.mean) / self.std
         maps = self.backbone(normalised) if maps is None else maps
-        pyramid: Pyramid = self.pyramid(normalised, maps)
+        pyramid: Pyramid = self.pyramid(normalised, maps, stem_kept)
         return pyramid
 
     def backbone_maps(self, tiles: Tensor) -> list[Tensor]:
@@ -217,6 +223,7 @@ class CenterMask(nn.Module):
         class_weights: ClassWeights | None = None,
         chance: Sequence[torch.Generator] | None = None,
         maps: Sequence[Tensor] | None = None,
+        stem_kept: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Compute all training losses of a batch.
 
@@ -231,14 +238,14 @@ class CenterMask(nn.Module):
         class_weights : how much each class counts; None counts all alike
         chance : B generators on the CPU that boxes are drawn from, one a crop, so that
             they don't depend on the crop's company; None makes them from torch's own
-        maps : as in `features`
+        maps, stem_kept : as in `features`
 
         Raises
         ------
         DataError
             If an object or image is of a class that the model doesn't have.
         """
-        pyramid = self.features(tiles, maps)
+        pyramid = self.features(tiles, maps, stem_kept)
         return self.losses_of(
             pyramid,
             self.dense(pyramid),

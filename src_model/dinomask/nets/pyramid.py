@@ -141,15 +141,23 @@ class FeaturePyramid(nn.Module):
         self.out_7 = ConvBlock(width, width)
         self.out_fine = ConvBlock(detail_width, detail_width)
 
-    def forward(self, images: Tensor, features: list[Tensor]) -> Pyramid:
+    def forward(
+        self, images: Tensor, features: list[Tensor], stem_kept: Tensor | None = None
+    ) -> Pyramid:
         """Build the pyramid.
 
         Parameters
         ----------
         images : shape (B, 3, H, W), as the backbone saw them
         features : the backbone's maps, of shapes (B, D, H / s, W / s)
+        stem_kept : shape (B,), 0 for tiles whose detection levels are made without
+            the stem, so that the backbone alone must find their objects; else 1.
+            None keeps it for all
         """
         detail, fine, at_7, at_14 = self.stem(images)
+        if stem_kept is not None:
+            kept = stem_kept.to(at_7.dtype).view(-1, 1, 1, 1)
+            at_7, at_14 = at_7 * kept, at_14 * kept
         at_14 = self.out_14(at_14 + self.lateral(self._join(features, 14.0)))
         if self.lateral_7 is not None:
             at_7 = at_7 + self.lateral_7(self._join(features, 7.0))

@@ -92,6 +92,7 @@ class Stepper:
                 self.class_weights,
                 self.chance(),
                 maps,
+                self.stem_kept(),
             )
         total = state.balancer.total(losses) + self.fitting.penalty()
         return self.checked(losses | {"total": total})
@@ -139,6 +140,24 @@ class Stepper:
         """Return what boxes of each crop of the present step are drawn from."""
         seed = self.config.seed << 40
         return [torch.Generator().manual_seed(seed + i) for i in self.crop_numbers()]
+
+    def stem_kept(self) -> Tensor | None:
+        """Draw for which crops of the present step the detail stem is kept.
+
+        Returns
+        -------
+        shape (B,), 0 or 1; None if it is kept for all
+        """
+        chance = self.config.stem_drop_probability
+        if not chance:
+            return None
+        # like the boxes it depends on the crop's number alone, in a stream of its own
+        seed = (self.config.seed << 40) + (1 << 39)
+        drawn = [
+            float(torch.rand((), generator=torch.Generator().manual_seed(seed + i)))
+            for i in self.crop_numbers()
+        ]
+        return (torch.tensor(drawn, device=self.device) >= chance).float()
 
     def _diverged(self, *, expected: str, got: str) -> DivergedError:
         names = sorted({self.data.source(i) for i in self.crop_numbers()})
