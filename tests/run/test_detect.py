@@ -170,6 +170,27 @@ def test_a_full_disk_stops_the_run_which_can_go_on(predictor, pixels, once, tmp_
     assert resumed.table.equals(once.table)
 
 
+@pytest.mark.parametrize("diameter_px", [CONFIG.diameter_px, "auto"])
+def test_a_cancel_does_not_wait_for_a_slow_tile(predictor, pixels, before_network, diameter_px):
+    """Whether it comes while the network looks at a tile or at the size of the objects."""
+    looking, release = threading.Event(), threading.Event()
+
+    def slow(_tiles):
+        looking.set()
+        release.wait(60)
+
+    def stop(_progress):
+        if looking.is_set():
+            raise CancelledError(expected="to finish", got="a cancel", remedy="Run it again.")
+
+    before_network(slow)
+    config = dataclasses.replace(CONFIG, diameter_px=diameter_px)
+    with pytest.raises(CancelledError):
+        segment(open_image(pixels), config=config, predictor=predictor, on_progress=stop)
+    assert not release.is_set()
+    release.set()
+
+
 def test_what_was_found_before_a_cancel_is_kept(predictor, pixels, tmp_path):
     out = tmp_path / "o.tif"
 

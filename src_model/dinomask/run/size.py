@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import math
 import time
@@ -13,6 +14,7 @@ import numpy.typing as npt
 
 from dinomask.config import DetectConfig
 from dinomask.image.resample import read_scaled
+from dinomask.run.aside import Aside
 from dinomask.run.places import busy_points, crop_windows
 from dinomask.run.progress import Progress
 
@@ -108,15 +110,21 @@ def estimate_diameter(
     ----------
     image, normaliser : what to look at; a few crops are read
     predictor : the model
-    on_progress : told after each crop; may raise to cancel
+    on_progress : told after each crop, and again and again meanwhile; may raise to cancel
     """
     points = busy_points(image, normaliser)
     looks = _Looks(image, normaliser, predictor, points, on_progress)
+    with looks.aside:
+        return _estimate(looks)
+
+
+def _estimate(looks: _Looks) -> SizeEstimate:
+    predictor = looks.predictor
     first, *others = _guesses_px(predictor)
     seen = [looks.at(first)]
     if not seen[0].is_sure:
         # nothing is larger than the image
-        most = max(*image.shape_yx, min(OTHER_GUESSES_PX))
+        most = max(*looks.image.shape_yx, min(OTHER_GUESSES_PX))
         seen += [looks.at(guess) for guess in others if guess <= most]
     best = choose(seen)
     rough = best.median_px
@@ -224,6 +232,9 @@ class _Looks:
     done: int = 0
     known: dict[float, Seen] = dataclasses.field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.aside = Aside(self.tell)
+
     def at(self, guess_px: float, max_crops: int = 1, enough: int = 1) -> Seen:
         """Look at busy crops, taking objects for `guess_px` large, until enough are seen.
 
@@ -236,40 +247,34 @@ class _Looks:
         for window in windows[seen.n_crops :]:
             if seen.n_crops and len(seen.diameters_px) >= enough:
                 break
-            diameters, scores = _measure(self.image, self.normaliser, self.predictor, scale, window)
+            diameters, scores = self.aside.run(functools.partial(self._measure, scale, window))
             seen = Seen(
                 guess_px,
                 np.concatenate([seen.diameters_px, diameters]),
                 np.concatenate([seen.scores, scores]),
                 seen.n_crops + 1,
             )
-            self._tell()
+            self.done += 1
+            self.tell()
         self.known[guess_px] = seen
         return seen
 
-    def _tell(self) -> None:
-        self.done += 1
+    def tell(self) -> None:
+        """Tell how many crops have been looked at; may raise to cancel."""
         if self.on_progress:
             total = len(_guesses_px(self.predictor)) + REFINING_CROPS
             elapsed = time.monotonic() - self.started
             self.on_progress(Progress("size", self.done, total, elapsed))
 
+    def _measure(self, scale: float, window: tuple[int, int, int, int]) -> tuple[Array, Array]:
+        """Return diameters in image pixels, and scores, of the objects in one crop."""
+        tile = read_scaled(self.image, self.normaliser, scale, window)
+        instances = self.predictor.detect(tile, DetectConfig(score_threshold=SCORE_THRESHOLD))
+        return model_diameters_px(instances) / scale, instances.scores
+
 
 def _scale(predictor: Predictor, diameter_px: float) -> float:
     return predictor.target_diameter_px / diameter_px
-
-
-def _measure(
-    image: Image,
-    normaliser: Normaliser,
-    predictor: Predictor,
-    scale: float,
-    window: tuple[int, int, int, int],
-) -> tuple[Array, Array]:
-    """Return diameters in image pixels, and scores, of the objects in one crop."""
-    tile = read_scaled(image, normaliser, scale, window)
-    instances = predictor.detect(tile, DetectConfig(score_threshold=SCORE_THRESHOLD))
-    return model_diameters_px(instances) / scale, instances.scores
 
 
 def model_diameters_px(instances: Instances) -> Array:

@@ -17,11 +17,11 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from dinomask.errors import DinomaskError, EngineError
+from dinomask.run.aside import POLL_S
 from dinomask.run.engines import cluster_tasks
 from dinomask.run.engines.base import Engine
 from dinomask.run.engines.cluster_tasks import keep, run_tiles
 from dinomask.run.engines.job import Job
-from dinomask.run.engines.prefetch import POLL_S
 from dinomask.run.engines.processes import available_cores
 from dinomask.run.engines.tile_work import TileResult
 

@@ -6,15 +6,14 @@ import queue
 import threading
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from dinomask.run.aside import POLL_S
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import TracebackType
     from typing import Self
 
 T = TypeVar("T")
-
-POLL_S = 0.1
-"""Longest time between two looks at whether to stop."""
 
 _JOIN_S = 0.5
 

@@ -11,9 +11,9 @@ from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any
 
 from dinomask.errors import DinomaskError, EngineError
+from dinomask.run.aside import POLL_S
 from dinomask.run.engines.base import Engine
 from dinomask.run.engines.job import Job
-from dinomask.run.engines.prefetch import POLL_S
 from dinomask.run.engines.tile_work import TileResult
 from dinomask.run.engines.worker import READY, serve
 

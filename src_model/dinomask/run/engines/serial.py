@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class SerialEngine(Engine):
-    """The network in this thread, reading in another one."""
+    """The network in one thread, reading in another; this one waits, and can stop waiting."""
 
     name = "serial"
     workers = 1

@@ -14,6 +14,7 @@ import torch
 from dinomask.errors import DinomaskError, SourceChangedError
 from dinomask.image.resample import PAD_VALUE, read_scaled
 from dinomask.instances import Instances
+from dinomask.run.aside import Aside
 from dinomask.run.blank import is_blank
 from dinomask.run.engines.prefetch import Prefetch
 from dinomask.tiles.plan import owned
@@ -164,17 +165,17 @@ def predict(
     batcher = Batcher(predictor, work.config, work.batch(predictor))
     waiting: list[_Read] = []
     reading = (index if index is None else _read(work, index) for index in tiles)
-    with Prefetch(reading, batcher.size, poll) as ahead:
+    with Prefetch(reading, batcher.size, poll) as ahead, Aside(poll) as aside:
         for read in ahead:
             if isinstance(read, TileResult):
                 yield read
             elif read is not None:
                 waiting.append(read)
             if waiting and (read is None or len(waiting) >= batcher.size):
-                yield from _look(work, batcher, waiting)
+                yield from _look(work, batcher, waiting, aside)
                 waiting = []
-    if waiting:
-        yield from _look(work, batcher, waiting)
+        if waiting:
+            yield from _look(work, batcher, waiting, aside)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,20 +199,22 @@ def _read(work: TileWork, index: int) -> _Read | TileResult:
     return _Read(index, pixels)
 
 
-def _look(work: TileWork, batcher: Batcher, batch: list[_Read]) -> Iterator[TileResult]:
+def _look(
+    work: TileWork, batcher: Batcher, batch: list[_Read], aside: Aside
+) -> Iterator[TileResult]:
     """Show a batch to the network; where that fails, each tile by itself."""
 
     def detect(reads: list[_Read]) -> list[Instances]:
         found = batcher.detect([read.pixels for read in reads])
         return [work.keep(r.index, f) for r, f in zip(reads, found, strict=True)]
 
-    together, reason = _attempt(lambda: detect(batch))
+    together, reason = aside.run(lambda: _attempt(lambda: detect(batch)))
     if together is not None:
         for read, instances in zip(batch, together, strict=True):
             yield TileResult(read.index, instances)
         return
     for read in batch:
-        alone, reason = _attempt(functools.partial(detect, [read]))
+        alone, reason = aside.run(functools.partial(_attempt, functools.partial(detect, [read])))
         yield TileResult(read.index, alone[0] if alone else None, reason=reason)
 
 
