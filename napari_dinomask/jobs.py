@@ -174,14 +174,16 @@ class _Task:
         self._tell("open")
         source = self.open_source()
         # seconds before the network could say the same
-        is_stack = isinstance(source, Stack)
-        require_usable(examine_stack(source) if is_stack else examine(source))
+        require_usable(examine_stack(source) if isinstance(source, Stack) else examine(source))
         self._take_turn()
         try:
             self._tell("load")
             network.load(self.request.config)
-            if is_stack:
-                return network.segment_planes(source, self.request, self._on_progress)
+            if isinstance(source, Stack):
+                with self.tiles.following(source.base.shape_yx, source.shape):
+                    return network.segment_planes(
+                        source, self.request, self._on_progress, self.tiles.put
+                    )
             with self.tiles.following(source.shape_yx):
                 return network.segment(source, self.request, self._on_progress, self.tiles.put)
         finally:

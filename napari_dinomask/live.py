@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from dinomask.instances import Instances
 
     _Core = tuple[float, float, float, float]
+    _Place = tuple[int, ...]
 
 _WAITING = 500
 """Tiles that may wait to be drawn; a network that is faster still has some left out."""
@@ -39,13 +40,13 @@ class LiveTiles:
     def __init__(self, on_drawn: Callable[[], None]) -> None:
         self.preview: Preview | None = None
         self._on_drawn = on_drawn
-        self._tiles: queue.Queue[tuple[_Core, Instances] | None] = queue.Queue()
+        self._tiles: queue.Queue[tuple[_Core, Instances, _Place] | None] = queue.Queue()
         self._closed = False
 
     @contextlib.contextmanager
-    def following(self, shape_yx: tuple[int, int]) -> Iterator[None]:
-        """Draw what is put in, for an image of a certain size, until the block ends."""
-        self.preview = Preview(shape_yx)
+    def following(self, shape_yx: tuple[int, int], planes: _Place = ()) -> Iterator[None]:
+        """Draw what is put in, for an image or planes of a certain size, until the block ends."""
+        self.preview = Preview(shape_yx, planes)
         if self._closed:
             self.preview.close()
         thread = threading.Thread(target=self._run, args=(self.preview,), name="dinomask-preview")
@@ -57,10 +58,10 @@ class LiveTiles:
             self._tiles.put(None)
             thread.join()
 
-    def put(self, core_yxyx_px: _Core, found: Instances) -> None:
-        """Hand over what a tile found; returns at once."""
+    def put(self, core_yxyx_px: _Core, found: Instances, place: _Place) -> None:
+        """Hand over what a tile found, and in which plane; returns at once."""
         if not self._closed and self._tiles.qsize() < _WAITING:
-            self._tiles.put((core_yxyx_px, found))
+            self._tiles.put((core_yxyx_px, found, place))
 
     def close(self) -> None:
         """Draw no more, and forget what was drawn."""

@@ -88,7 +88,7 @@ class Network:
         )
 
     def segment_planes(
-        self, stack: Stack, request: RunRequest, on_progress: OnProgress
+        self, stack: Stack, request: RunRequest, on_progress: OnProgress, on_tile: OnTile
     ) -> StackSegmentation:
         """Run `dinomask.run.planes.segment_planes` with the model of the settings."""
         predictor = self.load(request.config)
@@ -103,6 +103,9 @@ class Network:
             restart=request.restart,
             predictor=predictor,
             on_progress=on_progress,
+            first_place=request.first_place,
+            first_yxyx_px=request.first_yxyx_px or (0, 0, 0, 0),
+            on_tile=on_tile,
         )
 
     def prompter(self, image: Image, config: SegmentConfig, diameter_px: float | None) -> Prompter:

@@ -187,6 +187,9 @@ class RunRequest:
     first_yxyx_px: tuple[int, int, int, int] | None = None
     """The window on display, whose tiles come first."""
 
+    first_place: tuple[int, ...] = ()
+    """Where the plane on display lies among all planes."""
+
 
 def choose_output(text: str, facts: LayerFacts) -> Path | None:
     """Return where a run's labels go, from what is typed; None for memory.

@@ -65,6 +65,11 @@ class PlaneView:
         return (*(self.axes.index(a) for a in self.stacked), *self.displayed)
 
     @property
+    def place(self) -> tuple[int, ...]:
+        """Where the plane on display lies among all that are meant."""
+        return tuple(self.plane[axis] for axis in self.stacked)
+
+    @property
     def origin(self) -> tuple[int, ...]:
         """The layer's pixel at which its labels begin."""
         begun = {self.axes.index(a) for a in self.stacked}

@@ -167,7 +167,7 @@ def axes_on_disk(labels: Labels) -> tuple[int, ...]:
 
 
 class PreviewLayer:
-    """What a run found so far, on the plane it works on; the user can't edit it.
+    """What a run found so far, on the plane or planes it works on; the user can't edit it.
 
     Parameters
     ----------
@@ -179,8 +179,8 @@ class PreviewLayer:
         self, viewer: ViewerModel, layer: ImageLayer, view: PlaneView, preview: Preview
     ) -> None:
         self._viewer = viewer
-        levels = [Lifted(level, view.displayed, layer.ndim) for level in preview.levels]
-        index = np.array(view.index, float)
+        levels = [Lifted(level, view.label_axes, layer.ndim) for level in preview.levels]
+        index = np.array(view.origin, float)
         # the middle of the image pixels that the first preview pixel stands for
         index[list(view.displayed)] = (preview.factor - 1) / 2
         active = viewer.layers.selection.active

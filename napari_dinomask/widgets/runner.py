@@ -123,7 +123,8 @@ class Runner(QObject):
         self._box.show_running(target.facts.n_px)
         self._drawn, self._was_resumed = None, False
         window = visible_window(self._viewer, target.layer, target.view.displayed)
-        request = dataclasses.replace(request, first_yxyx_px=window)
+        place = target.view.place
+        request = dataclasses.replace(request, first_yxyx_px=window, first_place=place)
         job = self.job = SegmentJob(
             target.opener(request.config.channels), request, f"segmentation of {target.layer.name}"
         )

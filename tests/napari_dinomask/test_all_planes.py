@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,9 @@ from dinomask.image.stack import open_stack
 from dinomask.run.planes import StackSegmentation, segment_planes
 from dinomask.tiles.edit import LabelPyramid
 from napari_dinomask import session
-from napari_dinomask.layers import saved_path
+from napari_dinomask.layers import PREVIEW_SUFFIX, saved_path
 from napari_dinomask.network import network
+from napari_dinomask.widgets import live_preview
 from napari_dinomask.widgets.planes_box import ALL_PLANES, ONE_PLANE
 from tests.napari_dinomask.conftest import NUCLEUS_PX, RUN_MS, wait_until_free
 
@@ -223,15 +225,56 @@ def test_a_cancelled_stack_goes_on_where_it_stopped(
     np.testing.assert_array_equal(np.asarray(labels.data[0]), _expect(stack_tyx, "tyx").labels)
 
 
+def test_tiles_appear_in_their_planes_while_a_stack_is_segmented(
+    viewer: Viewer,
+    ready: SegmentPanel,
+    qtbot: QtBot,
+    stack_zyx: Array,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(live_preview, "WORTH_S", 0.0)
+    layer = viewer.add_image(stack_zyx, name="stack", scale=(2, 0.5, 0.5), translate=(7, 1, 2))
+    viewer.dims.set_current_step(0, 2)
+    _choose(qtbot, ready.planes_box.planes_combo, ALL_PLANES)
+    shown: list[Array] = []
+    two_done, looked = threading.Event(), threading.Event()
+
+    def wait(*_: Any) -> None:
+        if len(shown) == 2:
+            two_done.set()
+            looked.wait(RUN_MS / 1000)
+        shown.append(np.zeros(0))
+
+    hook = network.load(_config()).model.backbone.register_forward_pre_hook(wait)
+    try:
+        _click(qtbot, ready.run_box.start)
+        qtbot.waitUntil(two_done.is_set, timeout=RUN_MS)
+        qtbot.waitUntil(lambda: bool(_labels(viewer)), timeout=RUN_MS)
+        (so_far,) = _labels(viewer)
+        assert so_far.name.endswith(PREVIEW_SUFFIX)
+        assert not so_far.editable
+        np.testing.assert_array_equal(so_far.extent.world, layer.extent.world)
+        # the plane on display came first, then the others in order
+        drawn = [np.asarray(so_far.data[z]).any() for z in range(3)]
+        assert drawn == [True, False, True]
+    finally:
+        looked.set()
+        hook.remove()
+    qtbot.waitUntil(lambda: ready.job is None, timeout=RUN_MS)
+    (labels,) = _labels(viewer)
+    np.testing.assert_array_equal(labels.data, _expect(stack_zyx, "zyx").labels)
+
+
 @pytest.mark.usefixtures("broken_tile")
 def test_a_failed_tile_of_a_stack_is_listed_with_its_plane(
     viewer: Viewer, ready: SegmentPanel, qtbot: QtBot, stack_zyx: Array
 ) -> None:
     viewer.add_image(stack_zyx, scale=(2, 0.5, 0.5))
+    # the plane on display is worked on first
+    viewer.dims.set_current_step(0, 0)
     _choose(qtbot, ready.planes_box.planes_combo, ALL_PLANES)
     _segment(qtbot, ready)
     assert "1 tile failed" in _texts(ready)
-    viewer.dims.set_current_step(0, 0)
     _click(qtbot, _action(ready, "z 1, tile 1"))
     assert viewer.dims.current_step[0] == 1
     assert not _labels(viewer)[0].data[1].any()

@@ -42,7 +42,7 @@ def test_tiles_of_a_window_come_first_and_change_nothing(image, predictor, plan)
         config=CONFIG,
         predictor=predictor,
         first_yxyx_px=window,
-        on_tile=lambda core, found: cores.append(core),
+        on_tile=lambda core, found, place: cores.append(core),
     )
     first = list(plan.tiles_touching(window))
     rest = [i for i in range(len(plan)) if i not in first]
@@ -70,7 +70,7 @@ def test_tiles_of_an_earlier_run_are_told_of_too(image, predictor, plan, tmp_pat
         dataclasses.replace(CONFIG, batch=1),
         predictor=predictor,
         on_progress=progress.append,
-        on_tile=lambda core, found: seen.append(core),
+        on_tile=lambda core, found, place: seen.append(core),
     )
     assert result.report["n_resumed"] >= 2
     assert sorted(seen) == sorted(plan.core_image_yxyx(plan[i]) for i in range(len(plan)))

@@ -108,6 +108,28 @@ def test_files_hold_what_memory_does(predictor, volume, linked, tmp_path, name):
         assert not ledger_path(out).exists()
 
 
+def test_the_plane_on_display_comes_first_and_changes_nothing(predictor, volume):
+    movie = np.stack([volume[:2], volume[1:3]])
+    seen = []
+    told = segment_planes(
+        open_stack(movie, axes="tzyx"),
+        None,
+        CONFIG,
+        predictor=predictor,
+        first_place=(1, 0),
+        first_yxyx_px=(0, 200, 120, 240),
+        on_tile=lambda core, found, place: seen.append((place, core[1] > 0, len(found))),
+    )
+    places = [(1, 0), (0, 0), (0, 1), (1, 1)]
+    assert [place for place, _, _ in seen] == [place for place in places for _ in range(2)]
+    # the right tile holds the window
+    assert [is_right for _, is_right, _ in seen] == [True, False] + [False, True] * 3
+    assert sum(n for _, _, n in seen) >= len(told.table)
+    clean = segment_planes(open_stack(movie, axes="tzyx"), None, CONFIG, predictor=predictor)
+    pd.testing.assert_frame_equal(told.table, clean.table)
+    np.testing.assert_array_equal(told.labels, clean.labels)
+
+
 def test_movies_of_stacks_link_through_z_only(predictor, volume, tmp_path):
     movie = np.stack([volume[:2, :, :120], volume[1:3, :, :120]])
     stack = open_stack(movie, axes="tzyx")

@@ -44,6 +44,24 @@ def test_tiles_are_drawn_into_their_cores_at_all_levels(monkeypatch, in_memory):
     preview.draw((0.0, 0.0, 700.0, 650.4), left)
 
 
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_tiles_of_planes_are_drawn_into_theirs(monkeypatch, in_memory):
+    if not in_memory:
+        monkeypatch.setattr(module, "IN_MEMORY_PX", 1000)
+    preview, one = Preview((600, 700), (2, 3)), Preview((600, 700))
+    found = _found((10, 20, 50, 60), (300, 500, 400, 600))
+    preview.draw((0.0, 0.0, 600.0, 700.0), found, (1, 2))
+    one.draw((0.0, 0.0, 600.0, 700.0), found)
+    assert preview.levels[0].shape == (2, 3, 600, 700)
+    for level, plane in zip(preview.levels, one.levels, strict=True):
+        np.testing.assert_array_equal(level[1, 2], plane[...])
+        assert np.count_nonzero(level[...]) == np.count_nonzero(plane[...])
+    # a movie of a thousand planes must not fill the memory with its coarsest level
+    assert in_memory == isinstance(preview.levels[-1], np.ndarray)
+    preview.close()
+    one.close()
+
+
 def test_an_image_too_large_for_the_disk_is_drawn_smaller(monkeypatch):
     monkeypatch.setattr(module, "LARGEST_SIDE_PX", 256)
     preview = Preview((300, 1000))

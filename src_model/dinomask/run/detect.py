@@ -125,7 +125,7 @@ def detect(
     def show(index: int, instances: Instances | None) -> None:
         if on_tile and instances is not None:
             tile = work.plan[index % len(work.plan)]
-            on_tile(work.plan.core_image_yxyx(tile), instances)
+            on_tile(work.plan.core_image_yxyx(tile), instances, work.place(index))
 
     if on_tile:
         for index, instances in ledger.records():

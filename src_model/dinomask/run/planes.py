@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from dinomask.image.stack import Stack
     from dinomask.instances import Array
     from dinomask.run.engines import Engine
-    from dinomask.run.progress import OnProgress
-    from dinomask.tiles.plan import TilePlan
+    from dinomask.run.progress import OnProgress, OnTile
+    from dinomask.tiles.plan import Box, TilePlan
 
 SIZED_PLANES = 3
 """Planes in which the object size is estimated."""
@@ -81,6 +81,9 @@ def segment_planes(
     predictor: Predictor | None = None,
     engine: Engine | None = None,
     on_progress: OnProgress | None = None,
+    first_place: tuple[int, ...] = (),
+    first_yxyx_px: Box = (0, 0, 0, 0),
+    on_tile: OnTile | None = None,
 ) -> StackSegmentation:
     """Find every instance in every plane, and the objects they are sections of.
 
@@ -99,6 +102,10 @@ def segment_planes(
     predictor : a loaded model to use again; None loads the one of `config`
     engine : how tiles are worked through; None takes one after another
     on_progress : called between steps; raising `CancelledError` stops the run
+    first_place : the plane that is worked on first, by its place in the stack's shape; `()`
+        begins with the first one
+    first_yxyx_px : a window of that plane whose tiles come before all others
+    on_tile : told what was found in each tile as it is done
 
     Raises
     ------
@@ -132,7 +139,10 @@ def segment_planes(
     key = stack_key(stack, predictor, config, plan)
     with run_ledger(out, key, work.n_tiles, restart) as ledger:
         if diameter_px is not None:
-            tiles = detect(work, predictor, ledger, engine, on_progress)
+            first = work.of_plane(first_place, first_yxyx_px)
+            tiles = detect(
+                work, predictor, ledger, engine, on_progress, first=first, on_tile=on_tile
+            )
             stack.require_same()
         watch.lap("detect")
         failed = work.failed_tiles(ledger)

@@ -35,9 +35,10 @@ class Progress:
         return self.elapsed_s / done_now * (self.total - self.done)
 
 
-OnTile = Callable[[tuple[float, float, float, float], Instances], None]
-"""Called with a tile's core in image pixels (y0, x0, y1, x1) and what was found there, as it
-is done; in the thread of the run, which waits for it."""
+OnTile = Callable[[tuple[float, float, float, float], Instances, tuple[int, ...]], None]
+"""Called with a tile's core in image pixels (y0, x0, y1, x1), what was found there, and the
+place of its plane in a stack, `()` of one image, as it is done; in the thread of the run, which
+waits for it."""
 
 OnProgress = Callable[[Progress], None]
 """Called between steps; raising `CancelledError` stops the run."""

@@ -6,6 +6,8 @@ import dataclasses
 import itertools
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from dinomask.run.detect import FailedTile
 from dinomask.run.engines.tile_work import TileWork
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from dinomask.image.stack import Stack
     from dinomask.instances import Array, Instances
     from dinomask.tiles.ledger import Ledger
+    from dinomask.tiles.plan import Box
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +35,23 @@ class StackWork(TileWork):
     def n_tiles(self) -> int:
         """Tiles of all planes."""
         return len(self.plan) * len(self.stack)
+
+    def place(self, index: int) -> tuple[int, ...]:
+        """Return where in the stack's shape the plane of a tile lies."""
+        return self.stack.position(index // len(self.plan))
+
+    def of_plane(self, place: tuple[int, ...], window_yxyx_px: Box) -> Iterator[int]:
+        """Yield the tiles of a plane: those that touch a window of it, then the others.
+
+        Parameters
+        ----------
+        place : as `Stack.position` gives it; `()` means the first plane
+        window_yxyx_px : in image pixels
+        """
+        n = len(self.plan)
+        begin = n * int(np.ravel_multi_index(place, self.stack.shape)) if place else 0
+        yield from (begin + i for i in self.plan.tiles_touching(window_yxyx_px))
+        yield from range(begin, begin + n)
 
     def read(self, index: int) -> Array | None:
         """Return a tile's pixels, shape (3, H, W), float32; None if it is blank."""

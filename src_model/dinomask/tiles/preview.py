@@ -5,6 +5,7 @@ No seams are joined and nothing is drawn twice, so this is not the result.
 
 from __future__ import annotations
 
+import math
 import tempfile
 import threading
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,7 @@ class Preview:
     Parameters
     ----------
     shape_yx : of the image
+    planes : numbers of planes, one for each axis before y and x; none for one image
 
     Attributes
     ----------
@@ -46,15 +48,16 @@ class Preview:
     n_tiles : drawn so far
     """
 
-    def __init__(self, shape_yx: tuple[int, int]) -> None:
+    def __init__(self, shape_yx: tuple[int, int], planes: tuple[int, ...] = ()) -> None:
         self.factor = 1
         while max(shape_yx) > self.factor * LARGEST_SIDE_PX:
             self.factor *= 2
         shapes = [(-(-shape_yx[0] // self.factor), -(-shape_yx[1] // self.factor))]
         while max(shapes[-1]) > _SMALLEST_LEVEL_PX:
             shapes.append((-(-shapes[-1][0] // 2), -(-shapes[-1][1] // 2)))
+        self._planes = planes
         self._folder: tempfile.TemporaryDirectory[str] | None = None
-        if shapes[0][0] * shapes[0][1] > IN_MEMORY_PX:
+        if math.prod(planes) * shapes[0][0] * shapes[0][1] > IN_MEMORY_PX:
             self._folder = tempfile.TemporaryDirectory(
                 prefix="dinomask-preview-", ignore_cleanup_errors=True
             )
@@ -65,32 +68,39 @@ class Preview:
         self._lock = threading.Lock()
 
     def _level(self, k: int, shape_yx: tuple[int, int], n_levels: int) -> Any:
-        # the coarsest level stays in memory: viewers keep a view of it
-        if self._folder is None or k == n_levels - 1:
-            return np.zeros(shape_yx, np.uint16)
+        shape = (*self._planes, *shape_yx)
+        # the coarsest level of an image stays in memory: viewers keep a view of it
+        if self._folder is None or (k == n_levels - 1 and not self._planes):
+            return np.zeros(shape, np.uint16)
         return zarr.create_array(
             f"{self._folder.name}/{k}",
-            shape=shape_yx,
-            chunks=(_CHUNK_PX, _CHUNK_PX),
+            shape=shape,
+            chunks=(*[1] * len(self._planes), _CHUNK_PX, _CHUNK_PX),
             dtype=np.uint16,
             compressors=BloscCodec(cname="lz4", clevel=1),
             zarr_format=3,
         )
 
-    def draw(self, core_yxyx_px: tuple[float, float, float, float], found: Instances) -> bool:
+    def draw(
+        self,
+        core_yxyx_px: tuple[float, float, float, float],
+        found: Instances,
+        place: tuple[int, ...] = (),
+    ) -> bool:
         """Draw what a tile found into what it owns.
 
         Parameters
         ----------
         core_yxyx_px : in image pixels
         found : in image pixels
+        place : index of its plane on the axes before y and x
 
         Returns
         -------
         Whether anything was drawn.
         """
         y0, x0, y1, x1 = (round(side / self.factor) for side in core_yxyx_px)
-        height, width = self.levels[0].shape
+        height, width = self.levels[0].shape[-2:]
         y1, x1 = min(y1, height), min(x1, width)
         if y1 <= y0 or x1 <= x0:
             return False
@@ -103,7 +113,7 @@ class Preview:
         labels_yx = render_window(stitched, (y0, x0, y1, x1)).astype(np.uint16)
         with self._lock:
             if not self._closed and len(found):
-                put_window(self.levels, (y0, x0), labels_yx)
+                put_window(self.levels, (y0, x0), labels_yx, place)
             self.n_tiles += 1
         return bool(len(found))
 

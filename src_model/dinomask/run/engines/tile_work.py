@@ -77,6 +77,10 @@ class TileWork:
         """Tiles are numbered from 0 up to this."""
         return len(self.plan)
 
+    def place(self, index: int) -> tuple[int, ...]:
+        """Return where among the planes a tile lies; `()` as there is one image."""
+        return ()
+
     def batch(self, predictor: Predictor) -> int:
         """Return how many tiles go through the network at once.
 
