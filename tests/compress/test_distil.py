@@ -18,6 +18,7 @@ from dinomask.compress.distil_losses import (
 from dinomask.compress.material import Material
 from dinomask.compress.pipeline import compress
 from dinomask.compress.qat import round_rows, round_tensor, rounded_products
+from dinomask.compress.student import average_said, new_student
 from dinomask.compress.subject import Subject
 from dinomask.compress.work import CompressionWarning, Work
 from dinomask.config import DistilSettings
@@ -132,6 +133,49 @@ def test_a_student_of_another_family_is_narrower_and_used_by_its_name(images):
     assert model.config.backbone == "mobilenetv4_conv_small_050"
     assert model.config.pyramid_width == 8 and model.config.shape is None
     assert "student" in manifest.compression["steps"][0]["notes"][0]
+
+
+def begun(name, width, images, models):
+    """Return a teacher, a student before its training, and what the teacher's backbone says."""
+    settings = dataclasses.replace(FAST.distil, student=name, student_width=width)
+    original, material = Subject.load("small"), Material.find([images])
+    work = Work(FAST, original, material, torch.device("cpu"), models)
+    student = new_student(settings, work).eval()
+    return original.model, student, average_said(original.model, work.tiles())
+
+
+@pytest.mark.parametrize("width", [1.0, 0.5])
+def test_a_student_begins_with_what_its_teacher_finds_without_a_backbone(
+    images, models, tiles, width
+):
+    teacher, student, said = begun("mobilenetv3_small_050", width, images, models)
+    with torch.no_grad():
+        own = student.features(tiles)
+        hook = student.backbone.register_forward_hook(lambda _m, _g, maps: [m * 0 for m in maps])
+        silent = student.features(tiles)
+        hook.remove()
+        hook = teacher.pyramid.lateral.register_forward_hook(
+            lambda _m, _g, maps: said[:, None, None].expand_as(maps)
+        )
+        wanted = teacher.features(tiles)
+        hook.remove()
+    for a, b, c in zip(own.levels, silent.levels, wanted.levels, strict=True):
+        # what the new backbone says makes no difference yet
+        torch.testing.assert_close(a, b)
+        assert a.shape[1] == width * c.shape[1]
+        if width == 1:
+            torch.testing.assert_close(a, c, atol=1e-4, rtol=1e-4)
+
+
+def test_a_student_whose_pixels_are_normalised_otherwise_sees_the_same(images, models, tiles):
+    teacher, student, _ = begun("mobilenetv4_conv_small_050", 1.0, images, models)
+    assert student.mean.flatten().tolist() != teacher.mean.flatten().tolist()
+    own, wanted = (
+        model.pyramid.stem.to_2[0]((tiles - model.mean) / model.std) for model in (student, teacher)
+    )
+    # beyond the border lies the mean colour of each
+    inner = (..., slice(1, -1), slice(1, -1))
+    torch.testing.assert_close(own[inner], wanted[inner], atol=1e-4, rtol=1e-4)
 
 
 def test_students_that_do_not_exist_are_named(images):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from dinomask.compress.subject import Subject
     from dinomask.compress.work import Work
-    from dinomask.config import ChannelPruneSettings
+    from dinomask.config import ChannelPruneSettings, ModelConfig
 
 STEP = 8
 """Widths that are left are multiples of this."""
@@ -42,10 +42,8 @@ class ChannelPruning:
     def reason_against(self, subject: Subject, settings: ChannelPruneSettings) -> str | None:
         """See `dinomask.compress.method.Implementation`."""
         config = subject.model.config
-        if config.semantic_classes or config.image_classes:
-            return "it has heads for classes of pixels or images, which read the same channels"
-        if config.shape is not None and any("mask_iou" in p for p, _ in config.shape.low_rank):
-            return "layers of its heads are split in two already; prune first and split then"
+        if reason := why_not_narrower(config):
+            return reason
         if narrowed(config.pyramid_width, settings.ratio) == config.pyramid_width:
             return f"its heads are {config.pyramid_width} channels wide, too few to remove any"
         return None
@@ -56,15 +54,46 @@ class ChannelPruning:
         widths: dict[str, Any] = {
             name: narrowed(getattr(model.config, name), settings.ratio) for name in WIDTHS
         }
-        groups = channel_groups(model)
-        paths = [path for group in groups for path in group.readers]
-        stats = measure_channels(model, paths, work.tiles(), work.tell)
-        other = CenterMask(dataclasses.replace(model.config, **widths))
-        kept = {group.name: group.kept(model, stats, group.width(other.config)) for group in groups}
-        narrow(model, other, groups, kept, stats if settings.refit else {})
+        other = narrow_heads(model, widths, work.tiles(), work.tell, refit=settings.refit)
         before = ", ".join(f"{getattr(model.config, n)} → {w}" for n, w in widths.items())
         work.note(f"widths of pyramid, detail, masks and MaskIoU: {before}")
-        return dataclasses.replace(subject, model=other.eval())
+        return dataclasses.replace(subject, model=other)
+
+
+def why_not_narrower(config: ModelConfig) -> str | None:
+    """Return why channels can't be removed from a model's pyramid and heads, if so."""
+    if config.semantic_classes or config.image_classes:
+        return "it has heads for classes of pixels or images, which read the same channels"
+    if config.shape is not None and any("mask_iou" in p for p, _ in config.shape.low_rank):
+        return "layers of its heads are split in two already; prune first and split then"
+    return None
+
+
+def narrow_heads(
+    model: CenterMask,
+    widths: dict[str, Any],
+    tiles: Tensor,
+    tell: Callable[[int, int], None],
+    *,
+    refit: bool = True,
+) -> CenterMask:
+    """Return a model of the same backbone whose pyramid and heads are narrower.
+
+    Parameters
+    ----------
+    model : without heads for classes of pixels or images; left as it is
+    widths : of each of `WIDTHS`, at most the model's own
+    tiles : shape (N, 3, H, W), on which the channels are measured
+    tell : told how many tiles are done, of how many
+    refit : whether what channels left can tell of those removed goes into the weights
+    """
+    groups = channel_groups(model)
+    paths = [path for group in groups for path in group.readers]
+    stats = measure_channels(model, paths, tiles, tell)
+    other = CenterMask(dataclasses.replace(model.config, **widths))
+    kept = {group.name: group.kept(model, stats, group.width(other.config)) for group in groups}
+    narrow(model, other, groups, kept, stats if refit else {})
+    return other.eval()
 
 
 def narrowed(width: int, ratio: float) -> int:

@@ -21,7 +21,7 @@ from dinomask.compress.distil_losses import (
     feature_loss,
     mask_loss,
 )
-from dinomask.config import DistilSettings, TrainConfig, as_dict
+from dinomask.config import DistilSettings, FitConfig, TrainConfig, as_dict
 from dinomask.errors import ModelError
 from dinomask.train.balance import balancer_of
 from dinomask.train.fit import prepare_fit
@@ -106,7 +106,12 @@ class DistilStepper(Stepper):
         return self.state.balancer.total(losses)
 
 
-def train_to_answer_alike(student: CenterMask, settings: DistilSettings, work: Work) -> CenterMask:
+def train_to_answer_alike(
+    student: CenterMask,
+    settings: DistilSettings,
+    work: Work,
+    backbone_rate: float | None = None,
+) -> CenterMask:
     """Train a student on the user's images towards the uncompressed model's answers.
 
     A training that was stopped goes on where it stopped, if it is called again with the
@@ -116,6 +121,7 @@ def train_to_answer_alike(student: CenterMask, settings: DistilSettings, work: W
     ----------
     student : changed in place, on any device
     settings : budget and weights of the losses
+    backbone_rate : peak learning rate of the backbone; None takes that of the rest
 
     Returns
     -------
@@ -129,7 +135,7 @@ def train_to_answer_alike(student: CenterMask, settings: DistilSettings, work: W
         If no image can be used.
     """
     material, predictor = work.require_material(), work.predictor()
-    config = training_config(settings, work)
+    config = training_config(settings, work, backbone_rate)
     teacher = predictor.model
     material.read(predictor, work.on_progress)
     path = work.folder / STATES.replace("*", _key(student, settings, work))
@@ -159,7 +165,9 @@ def train_to_answer_alike(student: CenterMask, settings: DistilSettings, work: W
     return student.eval().cpu().requires_grad_(True)
 
 
-def training_config(settings: DistilSettings, work: Work) -> TrainConfig:
+def training_config(
+    settings: DistilSettings, work: Work, backbone_rate: float | None = None
+) -> TrainConfig:
     """Return the settings of the training within."""
     return TrainConfig(
         steps=settings.steps,
@@ -175,6 +183,7 @@ def training_config(settings: DistilSettings, work: Work) -> TrainConfig:
         save_every_s=60.0,
         seed=work.config.seed,
         threads=work.config.threads,
+        fit=FitConfig(backbone_rate=backbone_rate),
     )
 
 

@@ -155,7 +155,8 @@ class DistilSettings:
 
     student_weights: str | None = None
     """Pretrained weights of the student's backbone: hub, or a .pth or .safetensors file; None
-    starts from random ones, which takes hours rather than minutes."""
+    starts from random ones, which takes hours to become of use. Pyramid and heads start as the
+    teacher's in any case."""
 
     minutes: float | None = 10.0
     """Time for the training; None leaves the end to the steps."""
@@ -164,7 +165,7 @@ class DistilSettings:
     """Largest number of training steps; None lets the time decide."""
 
     learning_rate: float = 3e-4
-    """Peak learning rate; a student that starts anew takes three times as much."""
+    """Peak learning rate; a student's backbone that starts anew takes three times as much."""
 
     batch: int = 4
     """Crops a step."""
