@@ -7,9 +7,7 @@ are those of a segmentation, so that the model sees the same pixels.
 
 from __future__ import annotations
 
-import collections
 import dataclasses
-import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,9 +15,9 @@ import torch
 from scipy import ndimage
 
 from dinomask.adapt.candidates import Candidates, candidates_at, distinct_sizes
+from dinomask.adapt.tile_features import FeatureMemory
 from dinomask.config import TileConfig
 from dinomask.errors import InputError
-from dinomask.image.resample import read_scaled
 from dinomask.instances import paste_probability
 from dinomask.tiles.plan import plan_tiles
 
@@ -27,11 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from dinomask.adapt.events import Piece
+    from dinomask.adapt.tile_features import TileFeatures
     from dinomask.image.normalise import Normaliser
     from dinomask.image.source import Image
     from dinomask.instances import Array
-    from dinomask.nets.detection import DensePredictions
-    from dinomask.nets.network import RoiMaps
     from dinomask.run.predictor import Predictor
     from dinomask.tiles.plan import Box, TilePlan
 
@@ -85,21 +82,6 @@ class Proposal:
         return y, x, y + height, x + width
 
 
-@dataclasses.dataclass(frozen=True)
-class _Features:
-    """What is kept of a tile; `origin_yx_px` in scaled pixels."""
-
-    maps: RoiMaps
-    dense: DensePredictions
-    origin_yx_px: tuple[int, int]
-
-    @property
-    def n_bytes(self) -> int:
-        parts = [self.maps.fine, self.maps.detail]
-        parts += [getattr(self.dense, field.name) for field in dataclasses.fields(self.dense)]
-        return sum(part.element_size() * part.nelement() for part in parts)
-
-
 class Prompter:
     """Answers clicks on one image with the model's own proposals.
 
@@ -127,19 +109,16 @@ class Prompter:
         self.predictor = predictor
         self.image = image
         self.plan: TilePlan = plan_tiles(image.shape_yx, scale, tiles or TileConfig())
-        self._normaliser = normaliser
-        self._max_bytes = memory_mb * 2**20
-        self._kept: collections.OrderedDict[int, _Features] = collections.OrderedDict()
-        self._lock = threading.Lock()
+        self._memory = FeatureMemory(predictor, image, normaliser, self.plan, memory_mb * 2**20)
 
     @property
     def memory_mb(self) -> float:
         """Size of the features that are kept."""
-        return sum(features.n_bytes for features in tuple(self._kept.values())) / 2**20
+        return self._memory.n_bytes / 2**20
 
     def ready(self, point_yx_px: tuple[float, float]) -> bool:
         """Tell whether a proposal at a point of the image comes at once."""
-        return self._tile_at(point_yx_px) in self._kept
+        return self._memory.holds(point_yx_px)
 
     def prepare(self, point_yx_px: tuple[float, float]) -> None:
         """Do the slow part for the tile of a point, if it is not done.
@@ -229,40 +208,20 @@ class Prompter:
             raise _nothing(box_yxyx_px)
         return drawn[0][1]
 
-    def _tile_at(self, point_yx_px: tuple[float, float]) -> int:
-        return int(self.plan.tiles_at(np.array([point_yx_px]))[0])
-
-    def _features(self, point_yx_px: tuple[float, float]) -> _Features:
+    def _features(self, point_yx_px: tuple[float, float]) -> TileFeatures:
         _require_inside(point_yx_px, self.plan.shape_yx)
-        index = self._tile_at(point_yx_px)
-        with self._lock:
-            if index not in self._kept:
-                self._kept[index] = self._compute(index)
-                while len(self._kept) > 1 and self.memory_mb * 2**20 > self._max_bytes:
-                    self._kept.popitem(last=False)
-            self._kept.move_to_end(index)
-            return self._kept[index]
-
-    @torch.inference_mode()
-    def _compute(self, index: int) -> _Features:
-        window = self.plan[index].read_yxyx_px
-        tile = read_scaled(self.image, self._normaliser, self.plan.scale, window)
-        tiles = torch.from_numpy(tile[None]).to(
-            self.predictor.device, memory_format=torch.channels_last
-        )
-        with self.predictor.autocast():
-            return _Features(*self.predictor.network.look(tiles), window[:2])
+        return self._memory.at(point_yx_px)
 
     @torch.inference_mode()
     def _draw(
         self,
-        features: _Features,
+        features: TileFeatures,
         found: Candidates,
         point_yx_px: tuple[float, float],
         labels: ReadLabels | None,
     ) -> list[tuple[float, Proposal]]:
         """Draw the masks of candidates, with how well each answers the click."""
-        with self._lock, self.predictor.autocast():
+        with self._memory.lock, self.predictor.autocast():
             rois, logits, iou = self.predictor.network.draw(features.maps, [found.boxes_yxyx_px])
         quality = iou.gather(1, found.classes[:, None])[:, 0].clamp(0, 1)
         scores = (found.scores * quality).float().cpu().numpy()
