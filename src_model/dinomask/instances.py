@@ -54,6 +54,13 @@ class Instances:
             self.masks[index],
         )
 
+    def diameters_px(self) -> Array:
+        """Return the diameter of the circle of each mask's area, in the boxes' unit, shape (N,)."""
+        boxes = self.boxes_yxyx_px
+        cell = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) / np.prod(self.masks.shape[1:])
+        areas = (self.masks >= 128).sum(axis=(1, 2)) * cell
+        return np.asarray(np.sqrt(4 / np.pi * areas))
+
     @staticmethod
     def empty(mask_px: int = 28) -> Instances:
         """Return no instances."""

@@ -13,7 +13,7 @@ from dinomask.config import DetectConfig, SegmentConfig
 from dinomask.image import fit_normaliser, open_image
 from dinomask.image.resample import read_scaled
 from dinomask.instances import Instances
-from dinomask.run.fusion import fuse, group_instances, resample_mask
+from dinomask.run.fusion import SIZE_SPREAD, fuse, group_instances, resample_mask
 from dinomask.run.predictor import Predictor
 from dinomask.run.resuming import run_key
 from dinomask.run.segment import segment
@@ -114,6 +114,23 @@ def test_what_one_view_imagines_sinks() -> None:
     fused = fuse(views, SHAPE_YX)
     np.testing.assert_allclose(fused.scores, [0.6, 0.9 / 4], rtol=1e-5)
     np.testing.assert_allclose(centres(fused)[0], [20, 20])
+
+
+@given(st.floats(2, 12), st.floats(0.1, 0.9), st.floats(0.3, 3.0))
+def test_a_view_counts_as_far_as_it_shows_objects_of_this_size(radius_px, score, scale) -> None:
+    seen = discs([[28, 28]], [score], radius_px)
+    diameter = float(seen.diameters_px()[0])
+    assert diameter == pytest.approx(2 * radius_px, rel=0.03)
+    # of the target's size in the view that shows it, of another in the one that doesn't
+    views, scales = [seen, Instances.empty()], [1.0, scale]
+    fused = fuse(views, SHAPE_YX, scales, target_px=diameter)
+    missing = np.exp(-0.5 * (np.log(scale) / SIZE_SPREAD) ** 2)
+    assert fused.scores[0] == pytest.approx(score / (1 + missing), rel=1e-4)
+    # and the other way round what is seen by the view that shows it badly sinks
+    badly = fuse(views, SHAPE_YX, scales, target_px=diameter * scale)
+    assert badly.scores[0] <= fused.scores[0] * (1 + 1e-6)
+    same = fuse(views, SHAPE_YX, [scale, scale], target_px=diameter)
+    assert same.scores[0] == pytest.approx(score / 2, rel=1e-5)
 
 
 def test_two_of_one_view_and_two_classes_stay_apart() -> None:

@@ -12,7 +12,7 @@ from dinomask.instances import Instances
 from dinomask.run import size
 from dinomask.run.places import CROP_PX, MIN_CROP_PX, busy_points, crop_windows
 from dinomask.run.predictor import Predictor
-from dinomask.run.size import estimate_diameter, model_diameters_px
+from dinomask.run.size import estimate_diameter
 
 
 @given(
@@ -53,7 +53,7 @@ def test_diameter_of_a_full_mask_is_that_of_its_box():
     masks[1, :, 14:] = 0
     found = Instances(boxes, np.ones(2, np.float32), np.zeros(2, np.int32), masks)
     expected = np.sqrt(4 / np.pi * np.array([600.0, 50.0]))
-    np.testing.assert_allclose(model_diameters_px(found), expected, rtol=1e-6)
+    np.testing.assert_allclose(found.diameters_px(), expected, rtol=1e-6)
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ from dinomask.config.model import PATCH_PX
 MIN_DIAMETER_PX = 1.0
 """Smallest object size that can be asked for."""
 
-TTA_SCALE_RANGE = (0.5, 2.0)
-"""Scales of test-time augmentation; further away objects leave the sizes the model knows."""
+TTA_SCALE_RANGE = (0.25, 4.0)
+"""Scales of test-time augmentation; further away no object is of a size the model knows."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,8 +106,9 @@ class DetectConfig:
     time."""
 
     tta_scales: tuple[float, ...] = ()
-    """Further scales at which test-time augmentation looks, relative to the first, such as
-    0.8 and 1.25. Each multiplies the time again by about its square."""
+    """Further scales at which to look, relative to the first: 0.8 and 1.25 for a little more
+    accuracy, 0.4 and 2.5 for objects of very different sizes in one image. Each takes its square
+    as long as the first."""
 
     def __post_init__(self) -> None:
         for name in ("nms_iou", "duplicate_iou", "duplicate_iomin", "candidate_score"):

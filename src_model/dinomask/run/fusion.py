@@ -17,6 +17,10 @@ from dinomask.instances import Array, Instances, paste_probability
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+SIZE_SPREAD = 0.4
+"""Spread, in log size, of the trust in a view that shows an object larger or smaller than the
+target."""
+
 FUSE_IOU = 0.5
 """Masks of two views with at least this IoU show one object. Of two masks that don't overlap
 in their own view at most one can have more than this with any other."""
@@ -49,20 +53,29 @@ class _Drawn:
         return shared / max(self.area_px + other.area_px - shared, 1)
 
 
-def fuse(views: Sequence[Instances], shape_yx: tuple[int, int]) -> Instances:
+def fuse(
+    views: Sequence[Instances],
+    shape_yx: tuple[int, int],
+    scales: Sequence[float] = (),
+    target_px: float = 1.0,
+) -> Instances:
     """Join the instances of V views.
 
     The score is the mean over all views, with 0 for those that don't show the
     object. So it stays on the scale of a single view's scores, and the same
     threshold holds: what all views see keeps its score, what one of them
     imagines sinks to a V-th. Box and mask are means over the views that show it,
-    weighted by score.
+    weighted by score. A view counts in all of these means as far as it shows objects
+    of this size well (`trust`): at a scale at which an object is a speck, or fills the
+    tile, that it isn't seen says nothing.
 
     Parameters
     ----------
     views : what each view found, in the tile's frame; no two instances of one
         view show the same object
     shape_yx : of the tile, in model pixels
+    scales : of each view to the tile; empty takes all for the same
+    target_px : diameter at which the model sees objects best, in a view's pixels
 
     Returns
     -------
@@ -70,10 +83,26 @@ def fuse(views: Sequence[Instances], shape_yx: tuple[int, int]) -> Instances:
     """
     joined = Instances.concatenate(views)
     of_view = np.repeat(np.arange(len(views)), [len(v) for v in views])
-    groups = group_instances(joined, of_view, shape_yx)
-    fused = [_fuse_group(joined.take(np.array(rows)), len(views)) for rows in groups]
+    log_scales = np.log(np.asarray(scales or [1.0] * len(views), np.float64) / target_px)
+    diameters = joined.diameters_px()
+    fused = []
+    for rows in group_instances(joined, of_view, shape_yx):
+        trusts = trust(np.log(max(diameters[rows[0]], 1e-3)) + log_scales)
+        fused.append(_fuse_group(joined.take(np.array(rows)), of_view[rows], trusts))
     result = Instances.concatenate(fused) if fused else joined
     return result.take(_ranked(result))
+
+
+def trust(log_sizes: Array) -> Array:
+    """Return how much each view counts for an object, shape (V,), 1 for the best.
+
+    Parameters
+    ----------
+    log_sizes : shape (V,), log of the object's diameter in each view, relative to the
+        target's
+    """
+    exponent = -0.5 * (log_sizes / SIZE_SPREAD) ** 2
+    return np.asarray(np.exp(exponent - exponent.max()))
 
 
 def group_instances(
@@ -127,9 +156,16 @@ def _touching(box_yxyx: Array, boxes_yxyx: Array) -> Array:
     return np.flatnonzero(~apart.any(axis=1))
 
 
-def _fuse_group(members: Instances, n_views: int) -> Instances:
-    """Average the instances of one object to one."""
-    scores = members.scores.astype(np.float64)
+def _fuse_group(members: Instances, of_view: Array, trusts: Array) -> Instances:
+    """Average the instances of one object to one.
+
+    Parameters
+    ----------
+    members : the object's instances
+    of_view : shape (N,), which view each comes from
+    trusts : shape (V,), how much each view counts
+    """
+    scores = members.scores.astype(np.float64) * trusts[of_view]
     weights = scores / scores.sum() if scores.any() else np.full(len(scores), 1 / len(scores))
     box = (weights @ members.boxes_yxyx_px.astype(np.float64)).astype(np.float32)
     mask = sum(
@@ -140,7 +176,7 @@ def _fuse_group(members: Instances, n_views: int) -> Instances:
     )
     return Instances(
         box[None],
-        np.array([scores.sum() / n_views], np.float32),
+        np.array([scores.sum() / trusts.sum()], np.float32),
         members.classes[:1],
         np.round(np.asarray(mask)[None]).astype(np.uint8),
     )

@@ -166,7 +166,8 @@ class Predictor:
             shown = np.stack([view.apply(tile) for tile in tiles_bcyx])
             for seen, part in zip(self._look(shown, config, floor), parts, strict=True):
                 part.append(drop_duplicates(view.restore(seen, shape_yx), shape_yx, config))
-        fused = [fuse(part, shape_yx) for part in parts]
+        scales = [view.scale for view in views]
+        fused = [fuse(part, shape_yx, scales, self.target_diameter_px) for part in parts]
         sure = [found.take(found.scores >= threshold) for found in fused]
         return [drop_duplicates(found, shape_yx, config) for found in sure]
 

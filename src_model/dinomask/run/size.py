@@ -21,7 +21,6 @@ from dinomask.run.progress import Progress
 if TYPE_CHECKING:
     from dinomask.image.normalise import Normaliser
     from dinomask.image.source import Image
-    from dinomask.instances import Instances
     from dinomask.run.predictor import Predictor
     from dinomask.run.progress import OnProgress
 
@@ -270,17 +269,8 @@ class _Looks:
         """Return diameters in image pixels, and scores, of the objects in one crop."""
         tile = read_scaled(self.image, self.normaliser, scale, window)
         instances = self.predictor.detect(tile, DetectConfig(score_threshold=SCORE_THRESHOLD))
-        return model_diameters_px(instances) / scale, instances.scores
+        return instances.diameters_px() / scale, instances.scores
 
 
 def _scale(predictor: Predictor, diameter_px: float) -> float:
     return predictor.target_diameter_px / diameter_px
-
-
-def model_diameters_px(instances: Instances) -> Array:
-    """Return the diameter of the circle of each mask's area, in the boxes' unit, shape (N,)."""
-    boxes = instances.boxes_yxyx_px
-    cell = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) / np.prod(instances.masks.shape[1:])
-    areas = (instances.masks >= 128).sum(axis=(1, 2)) * cell
-    diameters: Array = np.sqrt(4 / np.pi * areas)
-    return diameters
