@@ -113,6 +113,9 @@ class SegmentIntent:
     diameter_px: float | Literal["auto"] = SegmentConfig.diameter_px
     """Object size in pixels of the image; auto to estimate it."""
 
+    sizes: Literal["auto", "alike", "mixed"] = SegmentConfig.sizes
+    """Whether objects of very different sizes are looked for."""
+
     channels: tuple[int, ...] = SegmentConfig.channels
     """Channels to use; empty for what grey or RGB layers have."""
 
@@ -137,6 +140,7 @@ class SegmentIntent:
             model=self.model,
             adapter=self.adapter,
             diameter_px=self.diameter_px,
+            sizes=self.sizes,
             channels=self.channels,
             device=self.device,
             tiles=TileConfig(tile_px=self.tile_px),

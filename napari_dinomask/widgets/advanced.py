@@ -19,7 +19,7 @@ _TILES = (8, 80)
 
 
 class AdvancedForm(QCollapsible):
-    """Score threshold, tile size and device, folded away."""
+    """Object sizes, score threshold, tile size and device, folded away."""
 
     def __init__(self) -> None:
         super().__init__("Advanced", expandedIcon="▾", collapsedIcon="▸")
@@ -41,16 +41,21 @@ class AdvancedForm(QCollapsible):
         self.device_combo = QComboBox()
         self.device_combo.addItems(typing.get_args(typing.get_type_hints(SegmentConfig)["device"]))
         self.device_combo.setCurrentText(SegmentConfig.device)
+        self.sizes_combo = QComboBox()
+        self.sizes_combo.addItems(typing.get_args(typing.get_type_hints(SegmentConfig)["sizes"]))
+        self.sizes_combo.setCurrentText(SegmentConfig.sizes)
         self._arrange()
 
     def _arrange(self) -> None:
         content = QWidget()
         form = QFormLayout(content)
         form.setContentsMargins(4, 0, 0, 0)
+        form.addRow("Object sizes", self.sizes_combo)
         form.addRow(self.own_threshold, self.threshold)
         form.addRow("Tile side", self.tile)
         form.addRow("Device", self.device_combo)
         for widget, config, name in (
+            (self.sizes_combo, SegmentConfig, "sizes"),
             (self.own_threshold, DetectConfig, "score_threshold"),
             (self.threshold, DetectConfig, "score_threshold"),
             (self.tile, TileConfig, "tile_px"),
@@ -59,6 +64,11 @@ class AdvancedForm(QCollapsible):
             widget.setToolTip(describe_field(config, name))
         self.setContent(content)
         self.collapse(animate=False)
+
+    @property
+    def sizes(self) -> Literal["auto", "alike", "mixed"]:
+        """Whether objects of very different sizes are looked for."""
+        return typing.cast("Literal['auto', 'alike', 'mixed']", self.sizes_combo.currentText())
 
     @property
     def score_threshold(self) -> float | None:

@@ -172,6 +172,7 @@ class SegmentPanel(QScrollArea):
             model=self.model_combo.model,
             adapter=self.model_combo.adapter,
             diameter_px=self.size_chooser.diameter_px,
+            sizes=self.advanced.sizes,
             channels=self._channels(facts),
             score_threshold=self.advanced.score_threshold,
             tile_px=self.advanced.tile_px,

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from dinomask.adapt.held_out import FEWEST, part_places
 from dinomask.adapt.taught import (
     TaughtImage,
+    diameter_ratio,
     diameter_spread,
     limit_images,
     limit_objects,
@@ -170,6 +171,19 @@ def test_spread_between_images_is_told_from_chance() -> None:
     ]
     assert diameter_spread(larger) == pytest.approx(np.std(np.log([1, 2, 4]), ddof=1), abs=0.02)
     assert diameter_spread(alike[:1]) is None
+
+
+@given(st.integers(1, 5), st.integers(1, 3))
+def test_sizes_are_compared_within_images(ratio: int, zoom: int) -> None:
+    small = np.kron(np.eye(6, dtype=np.int32) * np.arange(1, 7), np.ones((8, 8), np.int32))
+    large = np.kron(small, np.ones((ratio, ratio), np.int32))
+    labels = np.zeros((len(large), 2 * len(large)), np.int32)
+    labels[: len(small), : len(small)] = small
+    labels[:, len(large) :] = np.where(large, large + 6, 0)
+    # another magnification of the same is no other ratio
+    images = [taught_discs(labels_yx=np.kron(labels, np.ones((k, k), np.int32))) for k in (1, zoom)]
+    assert diameter_ratio(images) == pytest.approx(ratio, rel=0.01)
+    assert diameter_ratio(images[:1]) is None
 
 
 def test_the_surer_object_is_drawn_on_top() -> None:

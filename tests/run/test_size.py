@@ -1,18 +1,30 @@
 from __future__ import annotations
 
+import dataclasses
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import ndimage
 
-from dinomask.config import NormaliseConfig, SegmentConfig
+from dinomask.config import DetectConfig, FitConfig, NormaliseConfig, SegmentConfig
 from dinomask.image import fit_normaliser, open_image
 from dinomask.image.normalise import Normaliser
 from dinomask.instances import Instances
+from dinomask.measure.matching import score_image
+from dinomask.nets.adapter_manifest import AdapterManifest
 from dinomask.run import size
 from dinomask.run.places import CROP_PX, MIN_CROP_PX, busy_points, crop_windows
 from dinomask.run.predictor import Predictor
+from dinomask.run.segment import segment
 from dinomask.run.size import estimate_diameter
+from dinomask.run.sizes import MIXED_SCALES, with_scales
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @given(
@@ -111,3 +123,49 @@ def test_what_two_finer_looks_agree_on_is_preferred_to_what_is_around_it():
     halves = _seen(64, 60, 60, 60), _seen(30, 58, 58, 58)
     assert size.choose([*halves, cells]) is cells
     assert size.choose([_seen(30)]).median_px is None
+
+
+def nuclei_of_two_sizes(image: Path, labels: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Nuclei magnified four times, and between them some reduced to a half; and their labels."""
+    pixels, ids = tifffile.imread(image).astype(np.float32), tifffile.imread(labels)
+    large = ndimage.zoom(pixels[:128, :128], 4, order=1)
+    large_ids = np.kron(ids[:128, :128], np.ones((4, 4), ids.dtype))
+    small, small_ids = (np.tile(a, (2, 2)) for a in (pixels[::2, ::2], ids[::2, ::2]))
+    free = ndimage.distance_transform_edt(large_ids == 0) > 6
+    cut = np.unique(small_ids[~free])
+    there = free & (small_ids > 0) & ~np.isin(small_ids, cut)
+    parts = ndimage.label(there)[0] + large_ids.max() + 1
+    background = np.percentile(pixels, 5)
+    return np.maximum(large, np.where(there, small, background)), np.where(there, parts, large_ids)
+
+
+def test_small_and_large_objects_in_one_image_are_all_found(
+    predictor, sample_nuclei, sample_nuclei_labels
+):
+    pixels, labels = nuclei_of_two_sizes(sample_nuclei, sample_nuclei_labels)
+    f1 = {}
+    for name, sizes, diameter_px in (
+        ("mixed", "mixed", 36.0),
+        ("middle", "alike", 36.0),
+        ("large", "alike", 100.0),
+    ):
+        config = SegmentConfig(diameter_px=diameter_px, sizes=sizes, threads=1)
+        found = segment(open_image(pixels), config=config, predictor=predictor)
+        f1[name] = score_image(labels, found.labels_yx).f1[0]
+    assert f1["mixed"] > 0.7
+    assert f1["mixed"] > max(f1["middle"], f1["large"]) + 0.1
+
+
+@pytest.mark.parametrize(
+    ("ratio", "sizes", "mixed"),
+    [(None, "auto", False), (3.0, "auto", False), (6.0, "auto", True), (6.0, "alike", False)],
+)
+def test_an_adapter_says_whether_its_objects_are_of_very_different_sizes(
+    predictor, ratio, sizes, mixed
+):
+    manifest = AdapterManifest("a", "tiny", "", FitConfig(), diameter_ratio=ratio)
+    taught = dataclasses.replace(predictor, adapter=manifest)
+    scales = with_scales(SegmentConfig(sizes=sizes), taught).detect.tta_scales
+    assert scales == (MIXED_SCALES if mixed else ())
+    own = SegmentConfig(sizes=sizes, detect=DetectConfig(tta_scales=(0.8,)))
+    assert with_scales(own, taught) == own

@@ -20,7 +20,12 @@ from dinomask.adapt.learning import Learning, teaching_key
 from dinomask.adapt.preflight import plan_teaching, require_teachable
 from dinomask.adapt.progress import TeachProgress, TeachResult
 from dinomask.adapt.reference import reference_images
-from dinomask.adapt.taught import class_list, diameter_spread, typical_diameter_px
+from dinomask.adapt.taught import (
+    class_list,
+    diameter_ratio,
+    diameter_spread,
+    typical_diameter_px,
+)
 from dinomask.adapt.trial import cut_scenes
 from dinomask.config import as_dict
 from dinomask.errors import ModelError, OutputError
@@ -119,6 +124,7 @@ def finetune(
         score_threshold=verdict.after.threshold,
         diameter_px=_typical(taught),
         diameter_spread=diameter_spread(taught),
+        diameter_ratio=diameter_ratio(taught),
         class_names=classes,
         provenance=figures | {KEY: key} | (notes or {}),
     )

@@ -30,6 +30,9 @@ HANDFUL = 4
 ENOUGH_FOR_SIZE = 5
 """An image with fewer objects is scaled by the median of all images'."""
 
+ENOUGH_FOR_RATIO = 20
+"""From fewer objects nobody can tell how different their sizes are."""
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TaughtImage:
@@ -210,6 +213,20 @@ def diameter_spread(images: Sequence[TaughtImage]) -> float | None:
     between = float(np.var([np.median(log) for log in logs], ddof=1))
     by_chance = float(np.mean([np.pi / 2 * np.var(log, ddof=1) / len(log) for log in logs]))
     return math.sqrt(max(between - by_chance, 0.0))
+
+
+def diameter_ratio(images: Sequence[TaughtImage]) -> float | None:
+    """Return the 90th percentile of the diameters in an image divided by the 10th.
+
+    Images with too few objects don't count; None if the others have fewer than
+    `ENOUGH_FOR_RATIO` together.
+    """
+    logs = [np.log(equivalent_diameters_px(image.labels_yx)) for image in images]
+    parts = [log - np.median(log) for log in logs if len(log) >= ENOUGH_FOR_SIZE]
+    if sum(len(part) for part in parts) < ENOUGH_FOR_RATIO:
+        return None
+    low, high = np.percentile(np.concatenate(parts), [10, 90])
+    return math.exp(high - low)
 
 
 def _centres(labels_yx: Array) -> Array:

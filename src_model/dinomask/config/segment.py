@@ -144,6 +144,11 @@ class SegmentConfig:
     diameter_px: float | Literal["auto"] = "auto"
     """Median diameter of the objects in image pixels; auto estimates it."""
 
+    sizes: Literal["auto", "alike", "mixed"] = "auto"
+    """Whether objects of one image are of similar size, or mixed: then far smaller and larger ones
+    are looked for at scales of their own, which takes six times as long. auto takes mixed for
+    adapters that were taught on such objects."""
+
     channels: tuple[int, ...] = ()
     """Channels to use, counted from 0; empty takes grey or RGB as they come."""
 

@@ -55,6 +55,10 @@ class AdapterManifest:
     diameter_spread: float | None = None
     """Standard deviation, over the images it was taught on, of the log of that diameter."""
 
+    diameter_ratio: float | None = None
+    """How many times larger than the smallest tenth of the objects of one image the largest tenth
+    is; None if too few were seen to tell."""
+
     class_names: tuple[str, ...] = ()
     """All object classes it tells apart, those of the checkpoint first; empty for the same."""
 

@@ -24,6 +24,7 @@ from dinomask.run.predictor import Predictor
 from dinomask.run.report import Stopwatch, px_per_s, run_report
 from dinomask.run.resuming import run_key, run_ledger
 from dinomask.run.size import estimate_diameter
+from dinomask.run.sizes import with_scales
 from dinomask.run.stack_work import FailedPlaneTile, StackWork
 from dinomask.tiles.outputs import check_output
 from dinomask.tiles.plan import plan_tiles
@@ -128,6 +129,7 @@ def segment_planes(
     normaliser = fit_stack_normaliser(stack, config.normalise)
     watch.lap("examine")
     predictor = Predictor.of(config, predictor)
+    config = with_scales(config, predictor)
     watch.lap("load")
     diameter_px = _diameter(stack, normaliser, predictor, config, on_progress)
     watch.lap("size")

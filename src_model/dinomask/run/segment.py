@@ -19,6 +19,7 @@ from dinomask.run.progress import OnProgress, OnTile, Progress
 from dinomask.run.report import Stopwatch, px_per_s, run_report
 from dinomask.run.resuming import run_key, run_ledger
 from dinomask.run.size import estimate_diameter
+from dinomask.run.sizes import with_scales
 from dinomask.tiles.advice import cut_findings
 from dinomask.tiles.outputs import check_output
 from dinomask.tiles.plan import plan_tiles
@@ -121,6 +122,7 @@ def segment(
     normaliser = fit_normaliser(image, config.normalise)
     watch.lap("examine")
     predictor = Predictor.of(config, predictor)
+    config = with_scales(config, predictor)
     watch.lap("load")
     diameter_px = _diameter(image, normaliser, predictor, config, on_progress)
     watch.lap("size")

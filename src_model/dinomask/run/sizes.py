@@ -1,0 +1,35 @@
+"""Objects of very different sizes in one image, each looked for at a scale that suits it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dinomask.config import SegmentConfig
+    from dinomask.run.predictor import Predictor
+
+MIXED_SCALES = (0.45, 2.2)
+"""Scales at which objects of very different sizes are looked for beside the first: together they
+show objects from a fifth to five times the median at sizes that the model knows well."""
+
+MIXED_RATIO = 4.5
+"""Objects are of very different sizes where the largest tenth is this many times larger than the
+smallest. Of nuclei and cells in an image it is from 1.5 to 3.5 times, of powder about 8."""
+
+
+def with_scales(config: SegmentConfig, predictor: Predictor) -> SegmentConfig:
+    """Return settings with the scales at which a model's objects are to be looked for.
+
+    Scales that the settings name already stay as they are.
+    """
+    if config.detect.tta_scales or not _are_mixed(config, predictor):
+        return config
+    detect = dataclasses.replace(config.detect, tta_scales=MIXED_SCALES)
+    return dataclasses.replace(config, detect=detect)
+
+
+def _are_mixed(config: SegmentConfig, predictor: Predictor) -> bool:
+    adapter = predictor.adapter
+    taught = adapter is not None and (adapter.diameter_ratio or 1.0) >= MIXED_RATIO
+    return config.sizes == "mixed" or (config.sizes == "auto" and taught)
