@@ -36,9 +36,9 @@ def test_untouched_form_means_the_library_defaults() -> None:
 
 
 def test_every_field_of_a_form_reaches_the_settings() -> None:
-    config = SegmentIntent("other", "mine", 18.5, (1,), 0.3, 224, "cpu").resolve()
+    config = SegmentIntent("other", "mine", 18.5, "mixed", (1,), 0.3, 224, "cpu").resolve()
     assert (config.model, config.adapter) == ("other", "mine")
-    assert (config.diameter_px, config.channels) == (18.5, (1,))
+    assert (config.diameter_px, config.sizes, config.channels) == (18.5, "mixed", (1,))
     assert (config.detect.score_threshold, config.tiles.tile_px) == (0.3, 224)
     assert config.device == "cpu"
 
