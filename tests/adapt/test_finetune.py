@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from dinomask.errors import CancelledError, OutputError, TeachError
 from dinomask.nets.adapters import read_adapter_manifest, read_tensors
 from dinomask.nets.zoo import load_model
 from dinomask.run.predictor import Predictor
+from dinomask.run.sizes import MIXED_SCALES
 from dinomask.train.crops import collate
 from tests.adapt.taught_scenes import taught_discs
 
@@ -129,6 +131,31 @@ def test_kept_features_teach_like_computed_ones(known: list, tmp_path: Path) -> 
     for name, value in computed.items():
         assert float(kept[name]) == pytest.approx(float(value), rel=0.03, abs=0.01), name
     assert not any(p.requires_grad for p in learning.fitting.model.backbone.parameters())
+
+
+def test_objects_of_very_different_sizes_are_taught_at_all_scales_they_are_looked_for(
+    tmp_path: Path,
+) -> None:
+    alike = [taught_discs(seed=i, n=12, side_px=200) for i in range(2)]
+    mixed = [
+        dataclasses.replace(image, labels_yx=_with_small_ones(image.labels_yx)) for image in alike
+    ]
+    augments = [
+        Learning.begin(known, tmp_path, QUICK, 24).stepper.config.augment
+        for known in (alike, mixed)
+    ]
+    assert augments[0].scale_log_max < math.log(max(MIXED_SCALES)) < augments[1].scale_log_max
+    assert augments[1].scale_log_max > -math.log(min(MIXED_SCALES))
+
+
+def _with_small_ones(labels_yx: np.ndarray) -> np.ndarray:
+    """Add objects of 4 px at every free place of a grid."""
+    labels = labels_yx.copy()
+    for y in range(4, len(labels) - 8, 24):
+        for x in range(4, labels.shape[1] - 8, 24):
+            if not labels[y : y + 4, x : x + 4].any():
+                labels[y : y + 4, x : x + 4] = labels.max() + 1
+    return labels
 
 
 def test_half_way_from_base_to_adapter(known: list, tmp_path: Path) -> None:

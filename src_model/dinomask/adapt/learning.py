@@ -13,13 +13,14 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from dinomask.adapt.taught import typical_diameter_px
+from dinomask.adapt.taught import diameter_ratio, typical_diameter_px
 from dinomask.config import as_dict
 from dinomask.errors import ModelError, OutputError
 from dinomask.nets.adapters import learned_tensors
 from dinomask.nets.growing import grow_classes
 from dinomask.nets.zoo import load_model, write_atomically
 from dinomask.run.predictor import choose_device
+from dinomask.run.sizes import are_mixed, for_mixed_sizes
 from dinomask.train.balance import balancer_of
 from dinomask.train.crops import CropStream, collate
 from dinomask.train.fit import prepare_fit
@@ -131,6 +132,8 @@ class Learning:
         notes = _read_notes(out, key)
         device = choose_device(config.device)
         training = config.training(config.chosen_mode(n_objects), config.minutes)
+        if are_mixed(diameter_ratio(taught)):
+            training = dataclasses.replace(training, augment=for_mixed_sizes(training.augment))
         torch.manual_seed(training.seed)
         prepare_speed(model.train(), training, device)
         fitting = prepare_fit(model, training.fit)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dinomask.config import SegmentConfig
+    from dinomask.config import AugmentConfig, SegmentConfig
     from dinomask.run.predictor import Predictor
 
 MIXED_SCALES = (0.45, 2.2)
@@ -29,7 +30,18 @@ def with_scales(config: SegmentConfig, predictor: Predictor) -> SegmentConfig:
     return dataclasses.replace(config, detect=detect)
 
 
+def are_mixed(diameter_ratio: float | None) -> bool:
+    """Tell whether objects are of very different sizes; see `AdapterManifest.diameter_ratio`."""
+    return diameter_ratio is not None and diameter_ratio >= MIXED_RATIO
+
+
+def for_mixed_sizes(augment: AugmentConfig) -> AugmentConfig:
+    """Return changes of crops that show objects at all scales at which they are looked for."""
+    log_max = math.log(max(MIXED_SCALES))
+    return dataclasses.replace(augment, scale_log_sigma=0.7 * log_max, scale_log_max=1.1 * log_max)
+
+
 def _are_mixed(config: SegmentConfig, predictor: Predictor) -> bool:
     adapter = predictor.adapter
-    taught = adapter is not None and (adapter.diameter_ratio or 1.0) >= MIXED_RATIO
+    taught = adapter is not None and are_mixed(adapter.diameter_ratio)
     return config.sizes == "mixed" or (config.sizes == "auto" and taught)
