@@ -149,12 +149,12 @@ def test_objects_of_very_different_sizes_are_taught_at_all_scales_they_are_looke
 
 
 def _with_small_ones(labels_yx: np.ndarray) -> np.ndarray:
-    """Add objects of 4 px at every free place of a grid."""
+    """Add objects of 3 px at every free place of a grid."""
     labels = labels_yx.copy()
     for y in range(4, len(labels) - 8, 24):
         for x in range(4, labels.shape[1] - 8, 24):
-            if not labels[y : y + 4, x : x + 4].any():
-                labels[y : y + 4, x : x + 4] = labels.max() + 1
+            if not labels[y : y + 3, x : x + 3].any():
+                labels[y : y + 3, x : x + 3] = labels.max() + 1
     return labels
 
 
