@@ -189,7 +189,45 @@ def predict(job: dict[str, Any]) -> None:
     files.predict_all(job, load, PACKAGES)
 
 
+def in_three_channels(block_yx: Any) -> Any:
+    """Show a grey block as the RGB that the network was trained on."""
+    return np.repeat(np.asarray(block_yx)[..., None], 3, axis=-1)
+
+
+def large(job: dict[str, Any]) -> None:
+    """Segment one large grey image in blocks, by Cellpose's distributed run on one worker."""
+    import zarr
+    from cellpose.contrib import distributed_segmentation as distributed
+
+    image = zarr.open(job["image"], mode="r")
+
+    def run() -> dict[str, Any]:
+        _, boxes = distributed.distributed_eval(
+            image,
+            (job["block_px"], job["block_px"]),
+            job["labels"],
+            preprocessing_steps=[(in_three_channels, {})],
+            model_kwargs={
+                "gpu": False,
+                "pretrained_model": str(Path(job["folder"]) / NAME),
+                "diam_mean": job["recipe"]["diameter_px"],
+                "nchan": 3,
+            },
+            eval_kwargs={"diameter": job["diameter_px"], "channels": None, "channel_axis": -1},
+            cluster_kwargs={
+                "n_workers": 1,
+                "ncpus": 1,
+                "threads_per_worker": job["threads"],
+                "memory_limit": "8GB",
+            },
+            temporary_directory=job["temporary"],
+        )
+        return {"objects": len(boxes)}
+
+    files.measure_large(job, run)
+
+
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    files.main(train, predict)
+    files.main(train, predict, large)

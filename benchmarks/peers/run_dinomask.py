@@ -72,6 +72,21 @@ def predict(job: dict[str, Any]) -> None:
     files.predict_all(job, load, PACKAGES)
 
 
+def large(job: dict[str, Any]) -> None:
+    """Segment one large image tile by tile, from file to file."""
+    config = SegmentConfig(
+        model=job["model"], diameter_px=job["diameter_px"], threads=job["threads"], device="cpu"
+    )
+    predictor = Predictor.load(config)
+    image = open_image(Path(job["image"]))
+
+    def run() -> dict[str, Any]:
+        report = segment(image, Path(job["labels"]), config, predictor=predictor).report
+        return {"objects": report["n_instances"], "timings_s": report["timings_s"]}
+
+    files.measure_large(job, run)
+
+
 def stop(*_: object) -> None:
     """Let the training save its state before it ends."""
     raise KeyboardInterrupt
@@ -79,4 +94,4 @@ def stop(*_: object) -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, stop)
-    files.main(train, predict)
+    files.main(train, predict, large)

@@ -16,6 +16,7 @@ import math
 import os
 from typing import Any
 
+import csbdeep.data
 import numpy as np
 import runner_files as files
 import tensorflow as tf
@@ -143,8 +144,46 @@ def predict(job: dict[str, Any]) -> None:
     files.predict_all(job, load, PACKAGES)
 
 
+def large(job: dict[str, Any]) -> None:
+    """Segment one large grey image in blocks, with one normalisation for all of it."""
+    model = StarDist2D(None, name=NAME, basedir=job["folder"])
+    grey = np.load(job["image"], mmap_mode="r")
+    low, high = np.percentile(grey[:: job["stride"], :: job["stride"]], (1, 99.8))
+
+    class Normaliser(csbdeep.data.Normalizer):
+        """The same percentiles for every block."""
+
+        do_after = False
+
+        def before(self, x: Any, axes: str) -> Any:
+            return ((x - low) / (high - low)).astype(np.float32)
+
+        def after(self, mean: Any, scale: Any, axes: str) -> Any:
+            raise NotImplementedError
+
+    def run() -> dict[str, Any]:
+        labels = np.lib.format.open_memmap(
+            job["labels"], mode="w+", dtype=np.int32, shape=grey.shape
+        )
+        model.predict_instances_big(
+            # no copy: every channel is the same memory
+            np.broadcast_to(grey[..., None], (*grey.shape, 3)),
+            "YXC",
+            block_size=job["block_px"],
+            min_overlap=job["overlap_px"],
+            context=job["context_px"],
+            labels_out=labels,
+            normalizer=Normaliser(),
+            show_progress=False,
+        )
+        labels.flush()
+        return {"objects": int(labels.max())}
+
+    files.measure_large(job, run)
+
+
 if __name__ == "__main__":
     # OpenMP and BLAS are limited by the environment, TensorFlow's own threads are not
     tf.config.threading.set_intra_op_parallelism_threads(int(os.environ["OMP_NUM_THREADS"]))
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    files.main(train, predict)
+    files.main(train, predict, large)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import resource
 import sys
 import time
 from pathlib import Path
@@ -125,17 +126,45 @@ def predict_all(
         print(f"{done}/{len(pending)} {item['id']} {times['wall_s']:.1f} s", flush=True)
 
 
+def measure_large(job: dict[str, Any], run: Callable[[], dict[str, Any]]) -> None:
+    """Time a run over one large image, and note the memory it takes beyond what is loaded.
+
+    Parameters
+    ----------
+    job : with ``report``, where the figures go
+    run : segments and writes the labels; returns what else is to be noted
+    """
+    before_kib = _memory_kib("VmRSS")
+    # from here on the kernel's note of the peak counts anew
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    clock = Clock("wall", job["threads"])
+    noted = run()
+    times = clock.times()
+    peak_mb = (_memory_kib("VmHWM") - before_kib) * 1024 / 1e6
+    # the largest of the processes it started, all that they loaded included; they have ended
+    worker_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e6
+    figures = {**times, "peak_mb": round(peak_mb), "worker_mb": round(worker_mb), **noted}
+    write_json(Path(job["report"]), figures)
+
+
+def _memory_kib(key: str) -> int:
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(key))
+
+
 def main(
-    train: Callable[[dict[str, Any]], dict[str, Any]], predict: Callable[[dict[str, Any]], None]
+    train: Callable[[dict[str, Any]], dict[str, Any]],
+    predict: Callable[[dict[str, Any]], None],
+    large: Callable[[dict[str, Any]], None],
 ) -> None:
-    """Do what the command line says: ``train JOB.json`` or ``predict JOB.json``.
+    """Do what the command line says: ``train``, ``predict`` or ``large``, and a ``JOB.json``.
 
     `train` returns what is stored as the sign that the training is finished.
     """
     stage, path = sys.argv[1:]
     job = json.loads(Path(path).read_text(encoding="utf-8"))
-    if stage == "predict":
-        predict(job)
+    if stage in ("predict", "large"):
+        (predict if stage == "predict" else large)(job)
         return
     folder = Path(job["folder"])
     folder.mkdir(parents=True, exist_ok=True)
