@@ -155,7 +155,7 @@ def _memory_kib(key: str) -> int:
 def main(
     train: Callable[[dict[str, Any]], dict[str, Any]],
     predict: Callable[[dict[str, Any]], None],
-    large: Callable[[dict[str, Any]], None],
+    large: Callable[[dict[str, Any]], None] | None = None,
 ) -> None:
     """Do what the command line says: ``train``, ``predict`` or ``large``, and a ``JOB.json``.
 
@@ -163,8 +163,11 @@ def main(
     """
     stage, path = sys.argv[1:]
     job = json.loads(Path(path).read_text(encoding="utf-8"))
-    if stage in ("predict", "large"):
-        (predict if stage == "predict" else large)(job)
+    if stage == "predict":
+        predict(job)
+        return
+    if stage == "large" and large is not None:
+        large(job)
         return
     folder = Path(job["folder"])
     folder.mkdir(parents=True, exist_ok=True)
