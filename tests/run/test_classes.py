@@ -48,8 +48,8 @@ def predictor() -> Predictor:
         dataclasses.replace(targets_of(labels, kind), image_class=image_class)
         for (_, labels), kind, image_class in zip(scenes, kinds, image_classes, strict=True)
     ]
-    for i in range(150):
-        losses = model.losses(tiles, targets, 4, n_proposals=6 if i > 60 else 0)
+    for i in range(110):
+        losses = model.losses(tiles, targets, 4, n_proposals=6 if i > 50 else 0)
         optimiser.zero_grad()
         torch.stack(list(losses.values())).sum().backward()
         optimiser.step()

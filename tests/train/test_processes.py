@@ -6,49 +6,64 @@ import json
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors.torch import load_file
 
+from dinomask.config import TrainConfig
 from dinomask.nets.zoo import read_manifest
 from dinomask.train.crops import crop_numbers
-from dinomask.train.state import STATE_FILE
-from tests.train.scenes import write_folder
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-LAUNCH = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node")
-TRAIN = """
-import sys, json
-from pathlib import Path
-from dinomask.config import TrainConfig
 from dinomask.train.datasets import find_samples
 from dinomask.train.loop import train
+from dinomask.train.state import STATE_FILE
 from tests.nets.small import small_config
-data, out, batch = sys.argv[1:]
-config = TrainConfig(
-    steps=4, batch=int(batch), crop_px=56, rois_per_image=4, proposals_from=0.3, threads=1,
-    precision="fp32",
-)
-losses = []
-train(
-    find_samples([Path(data)]), Path(out), config, architecture=small_config(),
-    on_step=lambda p: losses.append((p.step, p.crops, p.losses)),
-)
-if losses:
-    Path(out, "losses.json").write_text(json.dumps(losses))
+from tests.train.scenes import write_folder
+
+LAUNCH = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node")
+SCRIPT = """
+import sys
+from pathlib import Path
+from tests.train.test_processes import train_small
+train_small(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))
 """
+
+
+def train_small(data: Path, out: Path, batch: int) -> None:
+    """Train a few steps, and write down how the first process sees them."""
+    config = TrainConfig(
+        steps=4,
+        batch=batch,
+        crop_px=56,
+        rois_per_image=4,
+        proposals_from=0.3,
+        threads=1,
+        precision="fp32",
+    )
+    losses: list[Any] = []
+    train(
+        find_samples([data]),
+        out,
+        config,
+        architecture=small_config(),
+        on_step=lambda p: losses.append((p.step, p.crops, p.losses)),
+    )
+    if losses:
+        Path(out, "losses.json").write_text(json.dumps(losses))
 
 
 def _train(n_processes: int, data: Path, out: Path, batch: int) -> list[list[object]]:
     script = out.parent / "train_small.py"
-    script.write_text(TRAIN)
+    script.write_text(SCRIPT)
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()}
     command = [*LAUNCH, str(n_processes), str(script), str(data), str(out), str(batch)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
+    return _losses(out)
+
+
+def _losses(out: Path) -> list[list[object]]:
     losses: list[list[object]] = json.loads((out / "losses.json").read_text())
     return losses
 
@@ -61,7 +76,8 @@ def test_parts_make_up_the_batch(n_processes: int, batch: int) -> None:
 
 def test_two_processes_follow_the_curve_of_one_with_double_batch(tmp_path: Path) -> None:
     data = write_folder(tmp_path / "discs")
-    one = _train(1, data, tmp_path / "one", 4)
+    train_small(data, tmp_path / "one", 4)
+    one = _losses(tmp_path / "one")
     two = _train(2, data, tmp_path / "two", 2)
     assert [row[:2] for row in one] == [row[:2] for row in two] == [[i, 4 * i] for i in range(1, 5)]
     for (_, _, a), (_, _, b) in zip(one, two, strict=True):
