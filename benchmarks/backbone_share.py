@@ -2,9 +2,10 @@
 
     python benchmarks/backbone_share.py DATA [DATA …] --split val [--images 20] [--json FILE]
 
-Segments the same images with the model as it is, with the backbone's maps set to zero, and with
-their places shuffled. What is left without them is the work of the detail stem, the pyramid and
-the heads; shuffled maps keep the values and lose where they belong.
+Segments the same images with the model as it is, with the backbone's maps set to zero, with
+their places shuffled, and with the detail stem left out of the detection levels. What is left
+without the maps is the work of the detail stem, the pyramid and the heads; shuffled maps keep the
+values and lose where they belong; without the stem the backbone alone finds the objects.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from torch import Tensor
+    from torch.utils.hooks import RemovableHandle
+
+    from dinomask.nets.centermask import CenterMask
 
     Change = Callable[[Tensor], Tensor]
 
@@ -42,11 +46,28 @@ def shuffled(maps: Tensor) -> Tensor:
     return maps.flatten(2)[:, :, order.to(maps.device)].view_as(maps)
 
 
-CHANGES: dict[str, Change] = {
-    "as it is": lambda maps: maps,
+MAPS: dict[str, Change] = {
+    "as they are": lambda maps: maps,
     "zero": torch.zeros_like,
     "shuffled": shuffled,
 }
+NO_STEM = "as they are, no stem"
+
+
+def without_stem(_module: object, _given: object, maps: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Leave the stem out of the detection levels, as a training does for some crops."""
+    detail, fine, at_7, at_14 = maps
+    return detail, fine, torch.zeros_like(at_7), torch.zeros_like(at_14)
+
+
+def changed(model: CenterMask, name: str) -> RemovableHandle:
+    """Change what the pyramid is given; returns what ends it."""
+    if name == NO_STEM:
+        return model.pyramid.stem.register_forward_hook(without_stem)
+    change = MAPS[name]
+    return model.backbone.register_forward_hook(
+        lambda _module, _given, maps: [change(m) for m in maps]
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -66,10 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     config = SegmentConfig(model=options.model, threads=1)
     predictor = Predictor.load(config)
     results: dict[str, Any] = {}
-    for name, change in CHANGES.items():
-        hook = predictor.model.backbone.register_forward_hook(
-            lambda _module, _given, maps, change=change: [change(m) for m in maps]
-        )
+    for name in (*MAPS, NO_STEM):
+        hook = changed(predictor.model, name)
         with ProgressBar(Console(stderr=True)) as bar:
             results[name] = evaluate(samples, config, predictor=predictor, on_progress=bar)
         hook.remove()
