@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from dinomask.errors import SettingsError
 from dinomask.image.doctor import Finding
 
@@ -12,10 +14,16 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from dinomask.config import SegmentConfig
     from dinomask.image.normalise import Normaliser
 
 MIN_SIDE_PX = 4
 """Images narrower than this can't show an object."""
+
+ENOUGH_OBJECTS = 20
+TELLING_RATIO = 4.0
+"""Where the largest tenth of so many objects is this many times larger than the smallest, there
+may be others beyond the sizes that one scale shows."""
 
 NO_SIZE_PX = 32.0
 """Diameter that tiles are planned for where no object was found."""
@@ -44,12 +52,16 @@ def check_diameter(diameter_px: float | Literal["auto"], shape_yx: tuple[int, in
 
 
 def run_findings(
-    diameter_px: float | None, table: pd.DataFrame, failed: Sequence[Any]
+    config: SegmentConfig,
+    diameter_px: float | None,
+    table: pd.DataFrame,
+    failed: Sequence[Any],
 ) -> list[Finding]:
     """Say what a user should know about a run's result.
 
     Parameters
     ----------
+    config : settings of the run
     diameter_px : that it was segmented at; None if no object was found to estimate it
     table : a row an instance
     failed : a record a tile that failed
@@ -67,4 +79,22 @@ def run_findings(
         what = f"no object of about {diameter_px:g} px was found"
         remedy = "Try another object size or a lower score threshold."
         found.append(Finding("warning", what, remedy))
+    elif not config.detect.tta_scales:
+        found += _size_findings(table)
     return found
+
+
+def _size_findings(table: pd.DataFrame) -> list[Finding]:
+    areas = table["area_px"].to_numpy()
+    areas = areas[areas > 0]
+    if len(areas) < ENOUGH_OBJECTS:
+        return []
+    low, high = np.percentile(np.sqrt(4 / np.pi * areas), [10, 90])
+    if high < TELLING_RATIO * low:
+        return []
+    what = f"the objects found are from {low:.0f} to {high:.0f} px large"
+    remedy = (
+        "If smaller or larger ones are missing, have them looked for too: --sizes mixed, "
+        "or Advanced › Object sizes in napari."
+    )
+    return [Finding("info", what, remedy)]

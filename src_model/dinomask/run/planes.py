@@ -151,7 +151,7 @@ def segment_planes(
         joiner = PlaneJoiner(stack, plan, ledger, planes, on_progress)
         table, labels = joiner.render(out, overwrite)
         watch.lap("render")
-    findings = [*findings, *run_findings(diameter_px, table, failed)]
+    findings = [*findings, *run_findings(config, diameter_px, table, failed)]
     common = run_report(predictor, config, engine, tiles, watch, failed, findings)
     report = {
         **common,

@@ -144,7 +144,7 @@ def segment(
         watch.lap("stitch")
         table, labels = _render(stitched, image, out, overwrite, failed, on_progress)
         watch.lap("render")
-    findings += [*run_findings(diameter_px, table, failed), *cut_findings(stitched, plan)]
+    findings += [*run_findings(config, diameter_px, table, failed), *cut_findings(stitched, plan)]
     report = {
         **run_report(predictor, config, engine, tiles, watch, failed, findings),
         "image": {"name": image.name, "identity": image.identity, "shape_yx": image.shape_yx},
