@@ -53,7 +53,11 @@ train-tiny: install  ## train the bundled model anew, into build/tiny (hours); D
 	$(BIN)/dinomask train "$(DATA)/dsb2018" "$(DATA)/usiigaci" --config configs/tiny_2.toml \
 		--init build/tiny_1 --out build/tiny_2
 	$(BIN)/dinomask train "$(DATA)/dsb2018" "$(DATA)/usiigaci" --config configs/tiny_3.toml \
-		--init build/tiny_2 --out build/tiny
+		--init build/tiny_2 --out build/tiny_3
+	$(BIN)/dinomask train "$(DATA)/dsb2018" "$(DATA)/usiigaci" --config configs/tiny_4.toml \
+		--init build/tiny_3 --out build/tiny_4
+	$(BIN)/dinomask train "$(DATA)/dsb2018" "$(DATA)/usiigaci" --config configs/tiny_5.toml \
+		--init build/tiny_4 --out build/tiny
 
 clean:  ## remove build outputs and caches; .venv stays
 	rm -rf build dist *.egg-info src_model/*.egg-info .pytest_cache .mypy_cache .ruff_cache \
