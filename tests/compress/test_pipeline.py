@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 
 from dinomask.compress.pipeline import compress
@@ -29,15 +30,19 @@ def tile():
     return chance.random((3, 112, 112), np.float32)
 
 
-def test_a_merged_adapter_predicts_as_the_adapter_on_its_checkpoint(models, tile):
+def test_a_merged_adapter_predicts_as_the_adapter_on_its_checkpoint(models, sample_nuclei):
+    pixels = tifffile.imread(sample_nuclei)[:112, :112].astype(np.float32)
+    tile = np.repeat((pixels / pixels.max())[None], 3, axis=0)
     write_tiny_adapter(models / "adapters" / "nuclei", score_threshold=0.2)
     made = compress("tiny", ["merge"], adapter="nuclei")
     config = DetectConfig()
     with_adapter = Predictor.load(SegmentConfig(adapter="nuclei", threads=1)).detect(tile, config)
     merged = Predictor.load(SegmentConfig(model=made.name, threads=1)).detect(tile, config)
     assert made.name == "nuclei-merge" and find_model(made.name) == made.folder
-    # weights are stored in half precision
-    np.testing.assert_allclose(merged.scores, with_adapter.scores, atol=5e-3)
+    # weights are stored in half precision, so one just above the threshold may fall below it
+    sure = int((with_adapter.scores > 0.25).sum())
+    assert sure > 3
+    np.testing.assert_allclose(merged.scores[:sure], with_adapter.scores[:sure], atol=5e-3)
     assert read_manifest(made.folder).score_threshold == 0.2
 
 
