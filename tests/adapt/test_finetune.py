@@ -19,6 +19,7 @@ from dinomask.adapt.learning import NOTES_FILE, POOL, Learning
 from dinomask.adapt.preflight import plan_teaching
 from dinomask.adapt.reference import reference_images
 from dinomask.config import SegmentConfig, TeachConfig
+from dinomask.config.teach import FEW_OBJECTS
 from dinomask.errors import CancelledError, OutputError, TeachError
 from dinomask.nets.adapters import read_adapter_manifest, read_tensors
 from dinomask.nets.zoo import load_model
@@ -195,9 +196,9 @@ def test_preflight_says_what_is_missing() -> None:
     labels = taught_discs(n=8).labels_yx
     no_ground = taught_discs(n=8, labels_yx=np.where(labels > 0, labels, -1))
     assert any("where there is no object" in w for w in plan_teaching([no_ground], QUICK).warnings)
-    many = plan_teaching(
-        [taught_discs(seed=i) for i in range(6)], dataclasses.replace(QUICK, mode="auto")
-    )
+    auto = dataclasses.replace(QUICK, mode="auto")
+    assert [auto.chosen_mode(n) for n in (FEW_OBJECTS - 1, FEW_OBJECTS)] == ["heads", "lora"]
+    many = plan_teaching([taught_discs(seed=i) for i in range(6)], QUICK)
     assert many.mode == "lora"
     assert many.n_objects + many.n_held_out == 48
     assert not many.problems
