@@ -160,9 +160,11 @@ def measure_overhead(image: Image, repeats: int, tile_px: int) -> dict[str, Any]
     threshold = predictor.score_threshold(config.detect)
 
     def bare() -> None:
-        for tile in tiles:
-            channels_last = tile.to(memory_format=torch.channels_last)
-            predictor.model.detect(channels_last, config.detect, threshold)
+        # in the precision of the pipeline
+        with predictor.autocast():
+            for tile in tiles:
+                channels_last = tile.to(memory_format=torch.channels_last)
+                predictor.model.detect(channels_last, config.detect, threshold)
 
     stages: list[dict[str, float]] = []
 
