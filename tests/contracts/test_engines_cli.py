@@ -102,6 +102,11 @@ def test_kills_at_random_moments_change_nothing(engine, n_kills, path, tmp_path,
             time.sleep(chance.uniform(0, 0.5))
         else:
             time.sleep(chance.uniform(0, 3))
+        if process.poll() is not None:
+            # it was done before it could be killed
+            _, errors = process.communicate()
+            assert process.returncode == 0, errors
+            break
         family = psutil.Process(process.pid).children(recursive=True)
         process.kill()
         process.communicate()

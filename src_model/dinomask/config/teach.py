@@ -12,7 +12,7 @@ from dinomask.config.segment import SegmentConfig
 from dinomask.config.tasks import BalanceConfig
 from dinomask.config.train import AugmentConfig, TrainConfig
 
-FEW_OBJECTS = 500
+FEW_OBJECTS = 200
 """With fewer objects than this the heads alone learn, unless told otherwise."""
 
 RARE_POWER = 0.5
@@ -32,7 +32,7 @@ class TeachConfig:
     mode: TeachMode = "auto"
     """What learns: the heads; the last blocks too (late); LoRA matrices beside the late blocks and
     the heads (lora); LoRA in early and all of the late blocks (hybrid); everything (full). Auto
-    takes heads for fewer than 500 objects, which take more steps in the same time, else lora."""
+    takes heads for fewer than 200 objects, which take more steps in the same time, else lora."""
 
     classes: tuple[str, ...] = ()
     """Names of all object classes, those of the checkpoint first; further ones are learned as new
