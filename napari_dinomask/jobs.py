@@ -86,7 +86,7 @@ class SegmentJob(QObject):
 
     @property
     def is_paused(self) -> bool:
-        """Whether the run waits, or will after the tile it is at."""
+        """Whether the run waits, or will in a moment."""
         return self._task.paused.is_set()
 
     def start(self) -> None:
@@ -94,7 +94,7 @@ class SegmentJob(QObject):
         self._worker.start()
 
     def pause(self) -> None:
-        """Wait after the tile in hand; another run may use the network meanwhile."""
+        """Wait; the network ends the tile in hand, and then other runs may use it."""
         self._task.paused.set()
 
     def resume(self) -> None:
@@ -104,7 +104,7 @@ class SegmentJob(QObject):
     def cancel(self) -> None:
         """Give the job up at once.
 
-        The thread ends after the tile it is at, and its result is dropped.
+        The thread ends in a moment, and what the network finds in the tile in hand is dropped.
         """
         self._live = False
         self._task.stopped.set()

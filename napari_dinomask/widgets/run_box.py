@@ -41,7 +41,7 @@ class RunBox(QWidget):
         self.start.setStyleSheet(PRIMARY_BUTTON)
         self.pause = QPushButton("Pause")
         self.pause.setCheckable(True)
-        self.pause.setToolTip("Wait after the tile in hand, and let other runs go first")
+        self.pause.setToolTip("Wait, and let other runs go first")
         self.pause.toggled.connect(self._on_pause)
         self.cancel = QPushButton("Cancel")
         for button in (self.pause, self.cancel):

@@ -19,9 +19,11 @@ from dinomask.nets.adapter_manifest import AdapterManifest
 from dinomask.run import size
 from dinomask.run.places import CROP_PX, MIN_CROP_PX, busy_points, crop_windows
 from dinomask.run.predictor import Predictor
+from dinomask.run.resuming import run_key
 from dinomask.run.segment import segment
 from dinomask.run.size import estimate_diameter
 from dinomask.run.sizes import MIXED_SCALES, with_scales
+from dinomask.tiles.plan import plan_tiles
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -169,3 +171,15 @@ def test_an_adapter_says_whether_its_objects_are_of_very_different_sizes(
     assert scales == (MIXED_SCALES if mixed else ())
     own = SegmentConfig(sizes=sizes, detect=DetectConfig(tta_scales=(0.8,)))
     assert with_scales(own, taught) == own
+
+
+def test_a_run_goes_on_whoever_decided_on_its_scales(predictor, sample_nuclei):
+    image = open_image(sample_nuclei)
+    plan = plan_tiles(image.shape_yx, 1.0, SegmentConfig().tiles)
+    auto, alike, mixed = (
+        run_key(image, predictor, with_scales(SegmentConfig(sizes=sizes), predictor), plan)
+        for sizes in ("auto", "alike", "mixed")
+    )
+    assert auto == alike != mixed
+    # as before there was a choice
+    assert "sizes" not in auto["settings"]

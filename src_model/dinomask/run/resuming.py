@@ -28,6 +28,8 @@ def run_key(
     # where, with how many threads and in what batches it runs is free to change when resuming
     for name in ("model", "adapter", "device", "threads", "batch", "diameter_px"):
         settings.pop(name)
+    # what came of it stands among the scales; runs of versions that didn't know it can go on
+    settings.pop("sizes")
     settings["precision"] = predictor.precision
     # without an adapter the key is that of versions that knew none, whose runs can go on
     adapter = {"adapter": predictor.adapter_sha256} if predictor.adapter else {}
