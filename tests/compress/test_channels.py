@@ -11,6 +11,7 @@ from dinomask.compress.channel_groups import channel_groups
 from dinomask.compress.channels import measure_channels, narrow, narrowed, regression
 from dinomask.compress.statistics import InputStats
 from dinomask.nets.centermask import CenterMask
+from dinomask.nets.growing import grow_stem
 from tests.compress.small import CONFIG, compressible_model
 
 
@@ -19,10 +20,12 @@ def model():
     return compressible_model()
 
 
-def test_every_channel_of_the_heads_is_in_one_group(model):
+@pytest.mark.parametrize("stem_blocks", [(1, 1, 1), (2, 1, 3)])
+def test_every_channel_of_the_heads_is_in_one_group(model, stem_blocks):
+    model = grow_stem(model, stem_blocks)
     groups = channel_groups(model)
     wide = {"pyramid_width": 32, "detail_width": 24, "mask_width": 40, "iou_width": 48}
-    other = CenterMask(dataclasses.replace(CONFIG, **wide)).state_dict()
+    other = CenterMask(dataclasses.replace(model.config, **wide)).state_dict()
     changed = {
         name.rpartition(".")[0]
         for name, value in model.state_dict().items()

@@ -157,6 +157,21 @@ def test_starts_from_another_models_weights(
         train(samples, tmp_path / "x", config, init=str(straight[0]), architecture=ModelConfig())
 
 
+def test_the_stem_of_another_model_may_grow(
+    samples: list[Sample], straight: tuple[Path, Recorder], tmp_path: Path
+) -> None:
+    first, _ = load_model(str(straight[0]))
+    longer = dataclasses.replace(first.config, stem_blocks=(1, 2, 3))
+    config = dataclasses.replace(CONFIG, steps=2)
+    train(samples, tmp_path / "next", config, init=str(straight[0]), architecture=longer)
+    manifest = read_manifest(tmp_path / "next")
+    assert manifest.architecture == longer
+    grown = load_model(str(tmp_path / "next"))[0].state_dict()
+    assert grown["pyramid.stem.to_14.3.out.weight"].abs().sum() > 0, "it learns"
+    train(samples, tmp_path / "next", dataclasses.replace(config, steps=3), resume=True)
+    assert read_manifest(tmp_path / "next").training["steps"] == 3
+
+
 def test_divergence_stops_and_keeps_the_last_good_weights(
     samples: list[Sample], tmp_path: Path
 ) -> None:

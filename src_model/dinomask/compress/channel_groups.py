@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -79,17 +80,10 @@ PYRAMID: tuple[tuple[str, Width, str, str, str], ...] = (
     (
         "fine",
         "detail",
-        "pyramid.stem.to_fine.0.0 pyramid.stem.to_fine.1.out pyramid.up_to_fine"
+        "pyramid.stem.to_fine.0.0 pyramid.stem.to_fine.*.out pyramid.up_to_fine"
         " pyramid.lateral_fine.0",
         "pyramid.stem.to_fine.0.1 pyramid.lateral_fine.1",
-        "pyramid.stem.to_fine.1.block.0 pyramid.stem.to_7.0.0 pyramid.out_fine.0",
-    ),
-    (
-        "fine inside",
-        "detail",
-        "pyramid.stem.to_fine.1.block.0",
-        "pyramid.stem.to_fine.1.block.1",
-        "pyramid.stem.to_fine.1.out",
+        "pyramid.stem.to_fine.*.block.0 pyramid.stem.to_7.0.0 pyramid.out_fine.0",
     ),
     (
         "for masks",
@@ -101,30 +95,16 @@ PYRAMID: tuple[tuple[str, Width, str, str, str], ...] = (
     (
         "at 7",
         "pyramid",
-        "pyramid.stem.to_7.0.0 pyramid.stem.to_7.1.out pyramid.up_to_7 pyramid.lateral_7.0",
+        "pyramid.stem.to_7.0.0 pyramid.stem.to_7.*.out pyramid.up_to_7 pyramid.lateral_7.0",
         "pyramid.stem.to_7.0.1 pyramid.lateral_7.1",
-        "pyramid.stem.to_7.1.block.0 pyramid.stem.to_14.0.0 pyramid.out_7.0",
-    ),
-    (
-        "at 7 inside",
-        "pyramid",
-        "pyramid.stem.to_7.1.block.0",
-        "pyramid.stem.to_7.1.block.1",
-        "pyramid.stem.to_7.1.out",
+        "pyramid.stem.to_7.*.block.0 pyramid.stem.to_14.0.0 pyramid.out_7.0",
     ),
     (
         "at 14",
         "pyramid",
-        "pyramid.stem.to_14.0.0 pyramid.stem.to_14.1.out pyramid.lateral.0",
+        "pyramid.stem.to_14.0.0 pyramid.stem.to_14.*.out pyramid.lateral.0",
         "pyramid.stem.to_14.0.1 pyramid.lateral.1",
-        "pyramid.stem.to_14.1.block.0 pyramid.out_14.0",
-    ),
-    (
-        "at 14 inside",
-        "pyramid",
-        "pyramid.stem.to_14.1.block.0",
-        "pyramid.stem.to_14.1.block.1",
-        "pyramid.stem.to_14.1.out",
+        "pyramid.stem.to_14.*.block.0 pyramid.out_14.0",
     ),
     (
         "levels",
@@ -135,7 +115,15 @@ PYRAMID: tuple[tuple[str, Width, str, str, str], ...] = (
         " pyramid.out_28.0",
     ),
 )
-"""Name, width, writers, norms and readers of the pyramid's groups; some models lack a lateral."""
+"""Name, width, writers, norms and readers of the pyramid's groups; some models lack a lateral,
+some have more blocks."""
+
+STEM_STAGES: tuple[tuple[str, Width], ...] = (
+    ("to_fine", "detail"),
+    ("to_7", "pyramid"),
+    ("to_14", "pyramid"),
+)
+"""Stages of the detail stem, and the width that counts the channels within their blocks."""
 
 
 def channel_groups(model: CenterMask) -> list[Group]:
@@ -148,9 +136,19 @@ def _pyramid_groups(model: CenterMask) -> list[Group]:
     groups = []
     for name, kind, *roles in PYRAMID:
         writers, norms, readers = (
-            tuple(path for path in role.split() if path in there) for role in roles
+            tuple(path for like in role.split() for path in fnmatch.filter(there, like))
+            for role in roles
         )
         groups.append(Group(name, kind, writers, norms, readers))
+    return [*groups, *_stem_block_groups(model)]
+
+
+def _stem_block_groups(model: CenterMask) -> list[Group]:
+    groups = []
+    for (stage, kind), n in zip(STEM_STAGES, model.config.stem_blocks, strict=True):
+        for path in (f"pyramid.stem.{stage}.{i}" for i in range(1, n + 1)):
+            inner = (f"{path}.block.0",), (f"{path}.block.1",), (f"{path}.out",)
+            groups.append(Group(f"{stage} within {path[-1]}", kind, *inner))
     return groups
 
 

@@ -70,6 +70,10 @@ class ModelConfig:
     detail_width: int = 64
     """Channels of the detail stem's finest stage and of the stride 3.5 level."""
 
+    stem_blocks: tuple[int, int, int] = (1, 1, 1)
+    """Residual blocks of the detail stem at strides 3.5, 7 and 14, each at least 1. Those after
+    the first begin as the identity, so that a trained model can be given more of them."""
+
     head_convs: int = 2
     """Convolutions in each FCOS tower."""
 
@@ -90,12 +94,19 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", NetworkShape.parse(self.shape))
+        # JSON has no tuples
+        object.__setattr__(self, "stem_blocks", tuple(self.stem_blocks))
         if self.feature_blocks is not None:
-            # JSON has no tuples
             object.__setattr__(self, "feature_blocks", tuple(self.feature_blocks))
         if self.global_blocks is not None:
             object.__setattr__(self, "global_blocks", tuple(self.global_blocks))
         self._check_mixing()
+        require(
+            len(self.stem_blocks) == 3 and min(self.stem_blocks) >= 1,
+            "three numbers of stem blocks, each at least 1",
+            self.stem_blocks,
+            "Use 1 1 1.",
+        )
         require(self.feature_blocks != (), "at least one feature block", (), "Use None for four.")
         require(
             self.patch_px is None or 8 <= self.patch_px <= 16,

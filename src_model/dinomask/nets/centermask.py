@@ -66,6 +66,7 @@ class CenterMask(nn.Module):
             self.backbone.strides_px,
             config.pyramid_width,
             config.detail_width,
+            config.stem_blocks,
         )
         self.detector = FCOSHead(config.pyramid_width, config.head_convs, config.n_classes)
         self.mask = MaskHead(

@@ -1,4 +1,4 @@
-"""A model that is to tell more classes apart than it was trained for."""
+"""A trained model that is to tell more classes apart, or to look longer at the pixels."""
 
 from __future__ import annotations
 
@@ -94,3 +94,32 @@ def _not_grown(name: str, config: ModelConfig) -> SettingsError:
         got=f"{name} of {config.backbone} with {config.n_classes} classes",
         remedy="Train with all classes from the start: dinomask train --classes.",
     )
+
+
+@torch.no_grad()
+def grow_stem(model: CenterMask, stem_blocks: tuple[int, int, int]) -> CenterMask:
+    """Return the model with more residual blocks in its detail stem, which predicts as before.
+
+    Parameters
+    ----------
+    model : plain; used up: the result shares its backbone, or is it
+    stem_blocks : at strides 3.5, 7 and 14
+
+    Raises
+    ------
+    SettingsError
+        If the model has more of them already.
+    """
+    own = model.config.stem_blocks
+    if stem_blocks == own:
+        return model
+    if any(n < has for n, has in zip(stem_blocks, own, strict=True)):
+        raise SettingsError(
+            expected=f"at least {' '.join(map(str, own))} stem blocks, as many as the model has",
+            got=" ".join(map(str, stem_blocks)),
+            remedy="Leave the setting out to keep them, or train without --init.",
+        )
+    config = dataclasses.replace(model.config, stem_blocks=stem_blocks)
+    grown = CenterMask(config, model.backbone).to(model.mean.device)
+    grown.load_state_dict(model.state_dict(), strict=False)
+    return grown.train(model.training)

@@ -11,7 +11,7 @@ don't depend on what else is in the tile.
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 import torch.nn.functional as F
@@ -54,12 +54,21 @@ class ConvBlock(nn.Sequential):
 
 
 class ResidualBlock(nn.Module):
-    """x + conv(GELU(norm(conv(x)))), both 3×3."""
+    """x + conv(GELU(norm(conv(x)))), both 3×3.
 
-    def __init__(self, channels: int) -> None:
+    Parameters
+    ----------
+    channels : C
+    silent : whether it begins as the identity, as one added to a trained network must
+    """
+
+    def __init__(self, channels: int, *, silent: bool = False) -> None:
         super().__init__()
         self.block = ConvBlock(channels, channels)
         self.out = nn.Conv2d(channels, channels, 3, padding=1)
+        if silent:
+            nn.init.zeros_(self.out.weight)
+            nn.init.zeros_(cast("Tensor", self.out.bias))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to the same shape."""
@@ -76,10 +85,24 @@ def _project(c_in: int, c_out: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(c_in, c_out, 1), LayerNorm2d(c_out))
 
 
-class DetailStem(nn.Module):
-    """Convolutions on the pixels: strides 2, 3.5, 7 and 14."""
+def _residual(channels: int, n: int) -> list[ResidualBlock]:
+    return [ResidualBlock(channels, silent=i > 0) for i in range(n)]
 
-    def __init__(self, detail_width: int, width: int) -> None:
+
+class DetailStem(nn.Module):
+    """Convolutions on the pixels: strides 2, 3.5, 7 and 14.
+
+    Parameters
+    ----------
+    detail_width : channels at stride 3.5
+    width : channels at strides 7 and 14
+    blocks : residual blocks at strides 3.5, 7 and 14; those after the first begin as the
+        identity
+    """
+
+    def __init__(
+        self, detail_width: int, width: int, blocks: tuple[int, int, int] = (1, 1, 1)
+    ) -> None:
         super().__init__()
         self.to_2 = nn.Sequential(
             nn.Conv2d(3, 32, 4, stride=2, padding=1),
@@ -87,10 +110,10 @@ class DetailStem(nn.Module):
             ConvBlock(32, STEM_WIDTH),
         )
         self.to_fine = nn.Sequential(
-            ConvBlock(STEM_WIDTH, detail_width), ResidualBlock(detail_width)
+            ConvBlock(STEM_WIDTH, detail_width), *_residual(detail_width, blocks[0])
         )
-        self.to_7 = nn.Sequential(_halve(detail_width, width), ResidualBlock(width))
-        self.to_14 = nn.Sequential(_halve(width, width), ResidualBlock(width))
+        self.to_7 = nn.Sequential(_halve(detail_width, width), *_residual(width, blocks[1]))
+        self.to_14 = nn.Sequential(_halve(width, width), *_residual(width, blocks[2]))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Map (B, 3, H, W) to maps at strides 2, 3.5, 7 and 14."""
@@ -114,6 +137,7 @@ class FeaturePyramid(nn.Module):
         backbone's maps; strides 3.5, 7 and 14, the last at least once
     width : channels C of the detection levels
     detail_width : channels C' of the fine level
+    stem_blocks : residual blocks of the detail stem at strides 3.5, 7 and 14
     """
 
     def __init__(
@@ -122,13 +146,14 @@ class FeaturePyramid(nn.Module):
         backbone_strides_px: Sequence[float],
         width: int,
         detail_width: int,
+        stem_blocks: tuple[int, int, int] = (1, 1, 1),
     ) -> None:
         super().__init__()
         joined = {FINE_STRIDE_PX: 0, **dict.fromkeys(LEVEL_STRIDES_PX[:2], 0)}
         for channels, stride in zip(backbone_widths, backbone_strides_px, strict=True):
             joined[stride] += channels
         self.backbone_strides_px = tuple(backbone_strides_px)
-        self.stem = DetailStem(detail_width, width)
+        self.stem = DetailStem(detail_width, width, stem_blocks)
         self.lateral = _project(joined[14.0], width)
         self.lateral_7 = _project(joined[7.0], width) if joined[7.0] else None
         self.lateral_fine = (

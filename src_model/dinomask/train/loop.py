@@ -15,6 +15,7 @@ from dinomask.errors import ModelError, OutputError
 from dinomask.nets.backbone import backbone_of
 from dinomask.nets.catalogue import find_model
 from dinomask.nets.centermask import CenterMask
+from dinomask.nets.growing import grow_stem
 from dinomask.nets.processes import mean_over_processes
 from dinomask.nets.zoo import (
     MANIFEST_FILE,
@@ -96,7 +97,8 @@ def train(
     samples : annotated images to draw crops from
     out : checkpoint folder; the training's state and log are kept in it
     config : settings
-    architecture : the model to build; None takes the default, or that of `init`
+    architecture : the model to build; None takes the default, or that of `init`, whose stem
+        alone may get more blocks
     init : model whose weights to start from
     backbone_weights : see `dinomask.nets.backbone.create_backbone`
     resume : go on from the state in `out`
@@ -180,12 +182,15 @@ def _model(
         architecture = read_manifest(out).architecture
     if init is not None:
         model, _ = load_model(init)
-        if architecture not in (None, model.config):
-            raise ModelError(
-                expected=f"the architecture of {init!r}",
-                got="other settings of the model",
-                remedy="Leave out --init or the settings.",
-            )
+        if architecture is not None:
+            kept = dataclasses.replace(architecture, stem_blocks=model.config.stem_blocks)
+            if kept != model.config:
+                raise ModelError(
+                    expected=f"the architecture of {init!r}, but for the stem's blocks",
+                    got="other settings of the model",
+                    remedy="Leave out --init or the settings.",
+                )
+            model = grow_stem(model, architecture.stem_blocks)
     else:
         architecture = architecture or ModelConfig()
         backbone = backbone_of(architecture, None if resume else backbone_weights)
