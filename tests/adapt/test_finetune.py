@@ -141,10 +141,10 @@ def test_objects_of_very_different_sizes_are_taught_at_all_scales_they_are_looke
     mixed = [
         dataclasses.replace(image, labels_yx=_with_small_ones(image.labels_yx)) for image in alike
     ]
-    augments = [
-        Learning.begin(known, tmp_path, QUICK, 24).stepper.config.augment
-        for known in (alike, mixed)
-    ]
+    streams = [Learning.begin(known, tmp_path, QUICK, 24).stepper.data for known in (alike, mixed)]
+    augments = [stream.config.augment for stream in streams]
+    # what shall not be forgotten is shown at the scales at which it is known
+    assert streams[0].generated_augment == streams[1].generated_augment == augments[0]
     assert augments[0].scale_log_max < math.log(max(MIXED_SCALES)) < augments[1].scale_log_max
     assert augments[1].scale_log_max > -math.log(min(MIXED_SCALES))
 

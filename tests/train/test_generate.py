@@ -15,8 +15,9 @@ from dinomask.cli import main
 from dinomask.config import TrainConfig
 from dinomask.errors import SettingsError
 from dinomask.nets.zoo import read_manifest
-from dinomask.train.augment import AnnotatedImage, draw_crop
-from dinomask.train.crops import CropDataset
+from dinomask.train.annotated import AnnotatedImage
+from dinomask.train.augment import draw_crop
+from dinomask.train.crops import CropDataset, CropStream
 from dinomask.train.datasets import Sample, find_samples
 from dinomask.train.generate import KINDS, GeneratedImage, describe_generated, generate_image
 from dinomask.train.generate.layouts import SMALLEST_AREA_PX, tidy
@@ -184,6 +185,31 @@ def test_a_share_replaces_some_crops_and_leaves_the_others(samples: list[Sample]
         assert same == (names[index] == alone.source(index))
         # each is drawn again alike, whatever was drawn before
         np.testing.assert_array_equal(mixed[index].image_cyx, mixed[index].image_cyx)
+
+
+def test_crops_of_generated_images_may_be_changed_in_a_way_of_their_own(
+    samples: list[Sample],
+) -> None:
+    config = dataclasses.replace(CONFIG, generated_share=0.5)
+    wide = dataclasses.replace(config.augment, scale_log_sigma=0.8, scale_log_max=1.2)
+    images = [AnnotatedImage.read(sample) for sample in samples]
+    names = [sample.name for sample in samples]
+    other = dataclasses.replace(config, augment=wide)
+    streams = [
+        CropStream(names, images, [1.0, 1.0], c, 32.0, generated_augment=augment)
+        for c, augment in ((config, None), (other, config.augment), (other, None))
+    ]
+    differ = {"generated": 0, "read": 0}
+    for index in range(12):
+        usual, apart, alike = (stream[index].image_cyx for stream in streams)
+        if streams[0].source(index).startswith("generated"):
+            np.testing.assert_array_equal(usual, apart)
+            differ["generated"] += not np.array_equal(apart, alike)
+        else:
+            np.testing.assert_array_equal(apart, alike)
+            differ["read"] += not np.array_equal(usual, apart)
+    # some are drawn at a scale of another setting, which is the same for both
+    assert min(differ.values()) >= 2
 
 
 def test_a_model_trains_on_generated_images_alone(samples: list[Sample], tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ from dinomask.nets.adapters import (
 )
 from dinomask.nets.zoo import load_model
 from dinomask.run.predictor import default_threads
+from dinomask.run.sizes import MIXED_SCALES, are_mixed, views_cost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -46,6 +47,9 @@ if TYPE_CHECKING:
 
     from dinomask.adapt.taught import TaughtImage
     from dinomask.config import TeachConfig
+
+GATE_LOOKS = 3
+"""Looks at the reference for which time is kept: most adapters pass within as many."""
 
 KEY = "teaching"
 """Where the provenance names the teaching."""
@@ -105,13 +109,16 @@ def finetune(
     clock = WorkClock(learning.notes.worked_s, config.minutes * 60, on_progress)
     judge = _judge(taught, held_out, config, clock, classes)
     started = time.monotonic()
-    before = judge.figures(phase="prepare")
-    # scenes of both kinds take alike
-    look_s = time.monotonic() - started
-    check_s = look_s * judge.held_out_share
+    kept = judge.kept(phase="prepare")
+    reference_s = time.monotonic() - started
+    before = judge.figures(phase="prepare", kept=kept)
+    held_out_s = time.monotonic() - started - reference_s
     fit = learning.fitting.config
     learning.run(
-        lambda tensors: judge.quality(fit, tensors, learning.step), clock, check_s, 1.5 * look_s
+        lambda tensors: judge.quality(fit, tensors, learning.step),
+        clock,
+        held_out_s / views_cost(judge.scales),
+        held_out_s + GATE_LOOKS * reference_s,
     )
     verdict = judge_learned(judge, before, learning.best_tensors(), fit)
     figures = _figures(taught, held_out, learning, verdict, config)
@@ -145,7 +152,8 @@ def _judge(
     held_scenes = cut_scenes(held_out, target_px, _typical(taught), seed=config.seed)
     clock.tell("prepare")
     reference = cut_scenes(reference_images(), target_px, None)
-    return Judge(held_scenes, reference, config, clock, classes)
+    scales = MIXED_SCALES if are_mixed(diameter_ratio(taught)) else ()
+    return Judge(held_scenes, reference, config, clock, classes, scales)
 
 
 def _figures(

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from dinomask.adapt.trial import Scene
     from dinomask.config import FitConfig, TeachConfig
 
-SHARES = (1.0, 0.6, 0.35, 0.2)
-"""How far from base to taught the tried weights are."""
+SHARES = (1.0, 0.8, 0.6, 0.45, 0.35, 0.25, 0.18, 0.12)
+"""How far from base to taught the tried weights are, the farthest first."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +91,8 @@ class Judge:
     config : settings of the teaching
     clock : told after each scene
     classes : names of all classes, where there are more than the checkpoint's
+    scales : at which the adapter will look beside the first, and so the held-out objects
+        are judged; empty for objects of similar size
     """
 
     def __init__(
@@ -100,22 +102,18 @@ class Judge:
         config: TeachConfig,
         clock: WorkClock,
         classes: Sequence[str] = (),
+        scales: tuple[float, ...] = (),
     ) -> None:
         self.config = config
+        self.scales = scales
         self._held_out = held_out
         self._reference = reference
         self._clock = clock
         self.classes = tuple(classes)
         self._usual = load_model(config.model)[1].score_threshold
 
-    @property
-    def held_out_share(self) -> float:
-        """Part of all scenes that show held-out objects."""
-        n = len(self._held_out)
-        return n / max(1, n + len(self._reference))
-
     def quality(self, fit: FitConfig, tensors: dict[str, Tensor], step: int = 0) -> float:
-        """Return the mean AP of an adapter on the held-out objects."""
+        """Return the mean AP of an adapter on the held-out objects, looked at once: quick."""
         scores = self._scores(fit, tensors, self._held_out, "train", step)
         return float(scores.at(scores.best_threshold(self._usual)).mean())
 
@@ -124,18 +122,38 @@ class Judge:
         fit: FitConfig | None = None,
         tensors: dict[str, Tensor] | None = None,
         phase: Phase = "gate",
+        *,
+        kept: float | None = None,
     ) -> Figures:
         """Measure an adapter, or the base without one, on everything.
 
-        The base is taken at the threshold that suits it best, as the adapter is.
+        The base is taken at the threshold that suits it best, and looks at the scales at
+        which the adapter does: what is better must have been learned.
+
+        Parameters
+        ----------
+        fit, tensors : the adapter; None for the base
+        phase : that listeners are told
+        kept : its AP on the reference, where that is known already
         """
-        held_out = self._scores(fit, tensors, self._held_out, phase)
+        held_out = self._scores(fit, tensors, self._held_out, phase, scales=self.scales)
         threshold = held_out.best_threshold(self._usual)
-        reference = self._scores(fit, tensors, self._reference, phase)
         aps = held_out.at(threshold)
-        # at the threshold that suits it there: another one is no loss of what it knows
-        kept = float(reference.ap[:, HALF].max())
+        kept = self.kept(fit, tensors, phase) if kept is None else kept
         return Figures(float(aps.mean()), float(aps[HALF]), kept, threshold)
+
+    def kept(
+        self,
+        fit: FitConfig | None = None,
+        tensors: dict[str, Tensor] | None = None,
+        phase: Phase = "gate",
+    ) -> float:
+        """Return the AP at IoU 0.5 on the reference, at the threshold that is best there.
+
+        Another threshold is no loss of what a model knows.
+        """
+        reference = self._scores(fit, tensors, self._reference, phase)
+        return float(reference.ap[:, HALF].max())
 
     def _scores(
         self,
@@ -144,13 +162,15 @@ class Judge:
         scenes: Sequence[Scene],
         phase: Phase,
         step: int = 0,
+        scales: tuple[float, ...] = (),
     ) -> TrialScores:
         model, manifest = load_model(self.config.model)
         if fit is not None and tensors is not None:
             model = merge_tensors(model, fit, rounded(tensors), self.classes).eval()
         device = choose_device(self.config.device)
         predictor = Predictor(model.to(device), manifest, device, choose_dtype("auto", device))
-        return score_scenes(predictor, scenes, tick=lambda: self._clock.tell(phase, step))
+        tell = self._clock.tell
+        return score_scenes(predictor, scenes, tick=lambda: tell(phase, step), scales=scales)
 
 
 def judge_learned(
@@ -165,27 +185,39 @@ def judge_learned(
     tensors : what was learned
     fit : the way it was fitted
     """
-    tried: list[Verdict] = []
     for share in SHARES:
         weaker = between(judge.config.model, tensors, share, judge.classes)
-        after = judge.figures(fit, weaker)
-        promoted, reason = decide(before, after, judge.config.max_forgetting)
-        tried.append(Verdict(weaker, promoted, reason, before, after, share))
-        if promoted or after.held_out <= before.held_out:
-            # weaker ones would learn even less
-            break
-    passed = [verdict for verdict in tried if verdict.promoted]
-    return passed[0] if passed else tried[0]
+        kept = judge.kept(fit, weaker)
+        if not forgot(before.reference_ap50, kept, judge.config.max_forgetting):
+            return _verdict(judge, before, weaker, fit, share, kept)
+    return _verdict(judge, before, tensors, fit, SHARES[0])
+
+
+def _verdict(
+    judge: Judge,
+    before: Figures,
+    tensors: dict[str, Tensor],
+    fit: FitConfig,
+    share: float,
+    kept: float | None = None,
+) -> Verdict:
+    after = judge.figures(fit, tensors, kept=kept)
+    promoted, reason = decide(before, after, judge.config.max_forgetting)
+    return Verdict(tensors, promoted, reason, before, after, share)
+
+
+def forgot(before: float, after: float, most: float) -> bool:
+    """Tell whether more AP was lost on the reference than may be."""
+    return before - after > most + 1e-9
 
 
 def decide(before: Figures, after: Figures, max_forgetting: float) -> tuple[bool, str]:
     """Return whether an adapter may be used, and why."""
     learned = f"{before.held_out:.3f} → {after.held_out:.3f} on held-out objects"
-    lost = before.reference_ap50 - after.reference_ap50
     kept = f"{before.reference_ap50:.3f} → {after.reference_ap50:.3f} on the reference images"
     if after.held_out <= before.held_out:
         return False, f"not better than the base: {learned}"
-    if lost > max_forgetting + 1e-9:
+    if forgot(before.reference_ap50, after.reference_ap50, max_forgetting):
         return False, f"better ({learned}), but too much was forgotten: {kept}"
     return True, f"better ({learned}), nothing much forgotten ({kept})"
 

@@ -132,6 +132,7 @@ class Learning:
         notes = _read_notes(out, key)
         device = choose_device(config.device)
         training = config.training(config.chosen_mode(n_objects), config.minutes)
+        usual = training.augment
         if are_mixed(diameter_ratio(taught)):
             training = dataclasses.replace(training, augment=for_mixed_sizes(training.augment))
         torch.manual_seed(training.seed)
@@ -154,6 +155,8 @@ class Learning:
             training,
             model.config.target_diameter_px,
             model.config.class_names,
+            # they keep what the base knows, at the scales at which it knows it
+            generated_augment=usual,
         )
         stepper = Stepper(state, fitting, data, training, device, Processes())
         return Learning(out, config, fitting, stepper, base_state, notes)

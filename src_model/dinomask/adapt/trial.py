@@ -178,6 +178,7 @@ def score_scenes(
     scenes: Sequence[Scene],
     thresholds: Sequence[float] = THRESHOLDS,
     tick: Callable[[], object] | None = None,
+    scales: tuple[float, ...] = (),
 ) -> TrialScores:
     """Measure a model.
 
@@ -187,9 +188,10 @@ def score_scenes(
     scenes : from `cut_scenes`
     thresholds : score thresholds
     tick : called after each scene; may raise to cancel
+    scales : at which scenes are looked at beside their own
     """
     counts = np.zeros((len(thresholds), len(TAUS), 3))
-    config = DetectConfig(score_threshold=FLOOR)
+    config = DetectConfig(score_threshold=FLOOR, tta_scales=scales)
     n_objects = 0
     for scene in scenes:
         found = predictor.detect(scene.tile_cyx, config)

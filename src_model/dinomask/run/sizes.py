@@ -35,6 +35,11 @@ def are_mixed(diameter_ratio: float | None) -> bool:
     return diameter_ratio is not None and diameter_ratio >= MIXED_RATIO
 
 
+def views_cost(scales: tuple[float, ...]) -> float:
+    """Return how many times the pixels of a tile are looked at, if at these scales too."""
+    return 1 + sum(scale**2 for scale in scales)
+
+
 def for_mixed_sizes(augment: AugmentConfig) -> AugmentConfig:
     """Return changes of crops that show objects at all scales at which they are looked for."""
     log_max = math.log(max(MIXED_SCALES))

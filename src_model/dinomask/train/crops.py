@@ -22,7 +22,7 @@ from dinomask.train.samples import repair_message
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from dinomask.config import TrainConfig
+    from dinomask.config import AugmentConfig, TrainConfig
     from dinomask.train.datasets import Sample
 
 
@@ -45,6 +45,7 @@ class CropStream(Dataset[Crop]):
     config : how crops are drawn
     target_diameter_px : objects get about this diameter
     classes, image_classes : the lists that give classes their numbers
+    generated_augment : how crops of generated images are changed; None as all others
     """
 
     def __init__(
@@ -56,12 +57,14 @@ class CropStream(Dataset[Crop]):
         target_diameter_px: float,
         classes: Sequence[str] = (),
         image_classes: Sequence[str] = (),
+        generated_augment: AugmentConfig | None = None,
     ) -> None:
         self.names = list(names)
         self.images = list(images)
         self.classes = tuple(classes)
         self.image_classes = tuple(image_classes)
         self.config = config
+        self.generated_augment = generated_augment or config.augment
         self.target_diameter_px = target_diameter_px
         self.probabilities = np.asarray(weights, np.float64) / np.sum(weights)
 
@@ -69,11 +72,10 @@ class CropStream(Dataset[Crop]):
         """Draw crop number `index`."""
         row, rng = self._choose(index)
         config, scene_rng = self.config, self._scene_rng(index)
-        if scene_rng is None:
-            image = self.images[row]
-        else:
-            image = AnnotatedImage(*generate_image(scene_rng))
-        return draw_crop(image, config.crop_px, self.target_diameter_px, config.augment, rng)
+        image, augment = self.images[row], config.augment
+        if scene_rng is not None:
+            image, augment = AnnotatedImage(*generate_image(scene_rng)), self.generated_augment
+        return draw_crop(image, config.crop_px, self.target_diameter_px, augment, rng)
 
     def source(self, index: int) -> str:
         """Return the name of the image that crop number `index` shows."""

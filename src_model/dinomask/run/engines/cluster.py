@@ -139,18 +139,19 @@ class DaskEngine(Engine):
     def _start(self, on_cuda: bool) -> LocalCluster:
         from distributed import LocalCluster
 
-        return LocalCluster(
-            n_workers=self.workers,
-            # one reads and keeps what it owns while the other's batch is in the network
-            threads_per_worker=2 if on_cuda else 1,
-            processes=True,
-            # a worker is neither paused nor killed for what the model needs
-            memory_limit=None,
-            dashboard_address="127.0.0.1:0",
-            # what matters of lost workers is said in the results
-            silence_logs=logging.CRITICAL,
-            preload=[cluster_tasks.__name__],
-        )
+        with _usual_allocation():
+            return LocalCluster(
+                n_workers=self.workers,
+                # one reads and keeps what it owns while the other's batch is in the network
+                threads_per_worker=2 if on_cuda else 1,
+                processes=True,
+                # a worker is neither paused nor killed for what the model needs
+                memory_limit=None,
+                dashboard_address="127.0.0.1:0",
+                # what matters of lost workers is said in the results
+                silence_logs=logging.CRITICAL,
+                preload=[cluster_tasks.__name__],
+            )
 
 
 class _Task:
@@ -262,6 +263,19 @@ def _lost(*, got: str) -> EngineError:
         got=got,
         remedy="Finished tiles are kept; run the same command again when it is back.",
     )
+
+
+def _usual_allocation() -> contextlib.AbstractContextManager[Any]:
+    """Start workers whose memory is not given back after each layer of the network.
+
+    Dask sets MALLOC_TRIM_THRESHOLD_, with which glibc maps every large array anew: a network
+    then spends a quarter of its time on page faults.
+    """
+    import dask
+
+    key = "distributed.nanny.pre-spawn-environ"
+    kept = {k: v for k, v in dask.config.get(key).items() if not k.startswith("MALLOC_")}
+    return dask.config.set({key: kept})
 
 
 def _large_graphs() -> contextlib.AbstractContextManager[Any]:

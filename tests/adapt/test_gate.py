@@ -1,0 +1,77 @@
+"""How far from base to taught the gate goes, and by what it judges."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dinomask.adapt.clock import WorkClock
+from dinomask.adapt.gate import SHARES, Figures, Judge, judge_learned
+from dinomask.adapt.reference import reference_images
+from dinomask.adapt.trial import cut_scenes
+from dinomask.config import FitConfig, TeachConfig
+from dinomask.nets.zoo import load_model
+from dinomask.run.sizes import MIXED_SCALES
+from tests.adapt.taught_scenes import taught_discs
+
+BEFORE = Figures(0.5, 0.6, 0.7, 0.35)
+BIAS = "weight.detector.centerness.bias"
+
+
+@dataclasses.dataclass
+class Formula:
+    """Quality as a function of the way from base to taught, which one weight tells."""
+
+    loss: float
+    gain: float
+    config: TeachConfig = dataclasses.field(default_factory=TeachConfig)
+    classes: tuple[str, ...] = ()
+
+    def _share(self, tensors: dict) -> float:
+        base = load_model("tiny")[0].state_dict()[BIAS.removeprefix("weight.")]
+        return float((tensors[BIAS] - base).mean())
+
+    def kept(self, fit: FitConfig, tensors: dict) -> float:
+        return BEFORE.reference_ap50 - self.loss * self._share(tensors)
+
+    def figures(self, fit: FitConfig, tensors: dict, *, kept: float | None = None) -> Figures:
+        held = BEFORE.held_out + self.gain * self._share(tensors)
+        return Figures(held, held, self.kept(fit, tensors) if kept is None else kept, 0.35)
+
+
+@settings(max_examples=30, deadline=None)
+@given(loss=st.floats(0, 0.2), gain=st.floats(-0.1, 0.2))
+def test_it_goes_as_far_as_little_is_forgotten(loss: float, gain: float) -> None:
+    judge = Formula(loss, gain)
+    whole = load_model("tiny")[0].state_dict()[BIAS.removeprefix("weight.")] + 1.0
+    verdict = judge_learned(judge, BEFORE, {BIAS: whole}, FitConfig())  # type: ignore[arg-type]
+    allowed = [s for s in SHARES if loss * s <= judge.config.max_forgetting - 1e-5]
+    close = any(abs(loss * s - judge.config.max_forgetting) < 1e-5 for s in SHARES)
+    if allowed and not close:
+        assert verdict.share == max(allowed)
+    if verdict.promoted:
+        assert verdict.after.held_out > BEFORE.held_out
+        assert BEFORE.reference_ap50 - verdict.after.reference_ap50 <= 0.01 + 1e-6
+    elif not close:
+        assert gain <= 1e-6 or not allowed
+
+
+@pytest.mark.parametrize("scales", [(), MIXED_SCALES])
+def test_held_out_objects_are_looked_at_as_the_adapter_will(scales: tuple[float, ...]) -> None:
+    # small discs among large ones, of which the median decides the scale
+    images = [taught_discs(seed=0, n=8)]
+    scenes = cut_scenes(images, 32.0, None)
+    reference = cut_scenes(reference_images(112, 1)[:1], 32.0, None)
+    config = TeachConfig(model="tiny")
+    ticks: list[object] = []
+    clock = WorkClock(0.0, 60.0, ticks.append)
+    judge = Judge(scenes, reference, config, clock, scales=scales)
+    found = judge.figures()
+    assert len(ticks) == len(scenes) + len(reference)
+    assert found.reference_ap50 == judge.kept()
+    assert found == judge.figures(kept=found.reference_ap50)
+    once = Judge(scenes, reference, config, clock).figures()
+    assert (found == once) == (not scales), "other looks give other scores"
