@@ -15,9 +15,10 @@ from dinomask.adapt import finetune as module
 from dinomask.adapt.clock import WorkClock
 from dinomask.adapt.finetune import finetune
 from dinomask.adapt.gate import Figures, between, decide
-from dinomask.adapt.learning import NOTES_FILE, POOL, Learning
+from dinomask.adapt.learning import POOL, Learning
 from dinomask.adapt.preflight import plan_teaching
 from dinomask.adapt.reference import reference_images
+from dinomask.adapt.teaching_notes import NOTES_FILE
 from dinomask.config import SegmentConfig, TeachConfig
 from dinomask.config.teach import FEW_OBJECTS
 from dinomask.errors import CancelledError, OutputError, TeachError

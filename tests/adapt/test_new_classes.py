@@ -10,10 +10,10 @@ import pytest
 
 from dinomask.adapt import finetune as module
 from dinomask.adapt.finetune import finetune
-from dinomask.adapt.learning import teaching_key
 from dinomask.adapt.preflight import plan_teaching
 from dinomask.adapt.reference import reference_images
 from dinomask.adapt.taught import TaughtImage, class_list
+from dinomask.adapt.teaching_notes import teaching_key
 from dinomask.adapt.trial import HALF, Scene, _count, cut_scenes, score_scenes
 from dinomask.config import SegmentConfig, TeachConfig
 from dinomask.errors import SettingsError

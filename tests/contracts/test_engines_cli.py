@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import os
@@ -90,45 +91,50 @@ def test_ctrl_c_ends_every_process_at_once(engine, path, tmp_path):
         pytest.param("dask", 20, marks=pytest.mark.slow),
     ],
 )
-def test_kills_at_random_moments_change_nothing(engine, n_kills, path, tmp_path, clean_run):
+def test_kills_at_random_moments_change_nothing(engine, n_kills, tmp_path, clean_runs):
+    image, labels_yx, table = clean_runs(n_kills)
     chance = random.Random(n_kills)
     out = tmp_path / "o.tif"
-    orphans = []
-    for _ in range(n_kills):
-        process = start(path, out, engine)
+    orphans, n_killed = [], 0
+    while n_killed < n_kills:
+        process = start(image, out, engine)
         if chance.random() < 0.8:
             done = len(list((ledger_path(out) / "tiles").glob("*/*.npz")))
             wait_for_records(process, out, n=done + 1)
-            time.sleep(chance.uniform(0, 0.5))
+            time.sleep(chance.uniform(0, 0.2))
         else:
-            time.sleep(chance.uniform(0, 3))
-        if process.poll() is not None:
-            # it was done before it could be killed
-            _, errors = process.communicate()
-            assert process.returncode == 0, errors
-            break
+            time.sleep(chance.uniform(0, 2))
+        assert process.poll() is None, "the image is too small for as many kills"
         family = psutil.Process(process.pid).children(recursive=True)
         process.kill()
         process.communicate()
+        n_killed += 1
         orphans += wait_until_gone([p.pid for p in family], 5)
-        if out.exists():
-            break
     assert orphans == []
-    if not out.exists():
-        process = start(path, out, engine)
-        _, errors = process.communicate(timeout=600)
-        assert process.returncode == 0, errors
-    np.testing.assert_array_equal(tifffile.imread(out), clean_run[0])
-    assert pd.read_parquet(table_path(out)).equals(clean_run[1])
+    assert not out.exists()
+    process = start(image, out, engine)
+    _, errors = process.communicate(timeout=600)
+    assert process.returncode == 0, errors
+    np.testing.assert_array_equal(tifffile.imread(out), labels_yx)
+    assert pd.read_parquet(table_path(out)).equals(table)
 
 
 @pytest.fixture(scope="module")
-def clean_run(path, tmp_path_factory):
-    out = tmp_path_factory.mktemp("clean") / "o.tif"
-    process = start(path, out, "serial")
-    _, errors = process.communicate(timeout=600)
-    assert process.returncode == 0, errors
-    return tifffile.imread(out), pd.read_parquet(table_path(out))
+def clean_runs(path, tmp_path_factory):
+    """Return, by the number of kills, an image with tiles enough for them and its clean run."""
+
+    @functools.cache
+    def run(n_kills):
+        folder = tmp_path_factory.mktemp("clean")
+        image, out = folder / "nuclei.tif", folder / "o.tif"
+        times = (4, 3) if n_kills > 2 else (2, 1)
+        tifffile.imwrite(image, np.tile(tifffile.imread(path), times))
+        process = start(image, out, "serial")
+        _, errors = process.communicate(timeout=600)
+        assert process.returncode == 0, errors
+        return image, tifffile.imread(out), pd.read_parquet(table_path(out))
+
+    return run
 
 
 def test_failed_tiles_are_listed_and_give_exit_code_3(capsys, path, tmp_path):

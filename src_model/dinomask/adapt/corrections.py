@@ -17,11 +17,18 @@ from dinomask.adapt.applying import apply, check
 from dinomask.adapt.events import Correction, Kind, Piece
 from dinomask.adapt.finding import Place, require_plane
 from dinomask.adapt.geometry import Box, clip_box, grow_box, join_masks, split_mask, union_box
+from dinomask.adapt.pieces import (
+    drawn_piece,
+    object_at,
+    on_free_pixels,
+    require_modest,
+    sorted_pieces,
+)
 from dinomask.adapt.reviewed import Reviewed
 from dinomask.errors import CorrectionError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from dinomask.adapt.label_store import LabelStore
     from dinomask.instances import Array
@@ -43,9 +50,6 @@ __all__ = [
     "replace",
     "split",
 ]
-
-LARGEST_WINDOW_PX = 2**28
-"""Largest window that one correction may span: a gigabyte of labels."""
 
 
 def label_at(store: LabelStore, point_yx_px: Sequence[float], plane: Place = ()) -> int:
@@ -85,7 +89,7 @@ def add(
         If there is no label left for it.
     """
     label = store.next_id()
-    piece = _drawn(store, label, mask_yx, corner_yx_px, class_id)
+    piece = drawn_piece(store, label, mask_yx, corner_yx_px, class_id)
     return replace(store, "add", [], [piece], plane, keep_others=keep_others)
 
 
@@ -107,7 +111,7 @@ def remove(
     CorrectionError
         If it isn't there.
     """
-    return replace(store, "remove", [_object(store, label, near, plane)], [], plane)
+    return replace(store, "remove", [object_at(store, label, near, plane)], [], plane)
 
 
 def redraw(
@@ -127,8 +131,8 @@ def redraw(
     CorrectionError
         If the object isn't there, or no pixel would be left.
     """
-    old = _object(store, label, near, plane)
-    new = _drawn(store, label, mask_yx, corner_yx_px, old.class_id)
+    old = object_at(store, label, near, plane)
+    new = drawn_piece(store, label, mask_yx, corner_yx_px, old.class_id)
     return replace(store, "redraw", [old], [new], plane, keep_others=keep_others)
 
 
@@ -162,10 +166,10 @@ def merge(
             got=f"the labels {names}",
             remedy="Click at one, then at the other.",
         )
-    pieces = [_object(store, label, near, plane) for label in names]
+    pieces = [object_at(store, label, near, plane) for label in names]
     box = union_box(piece.box_yxyx_px for piece in pieces)
     window = grow_box(box, fill_gap_px, store.shape_yx)
-    _require_modest(window)
+    require_modest(window)
     free_yx = store.read(window, plane) == 0
     joined = join_masks([piece.within(window) for piece in pieces], free_yx, fill_gap_px)
     kept = Piece(names[0], window[:2], joined, pieces[0].class_id)
@@ -197,7 +201,7 @@ def split(
     OutputError
         If there are no labels left for the parts.
     """
-    old = _object(store, label, near, plane)
+    old = object_at(store, label, near, plane)
     parts = split_mask(old.mask_yx, line_yx_px, old.corner_yx_px)
     first_new = store.next_id()
     pieces = []
@@ -228,7 +232,7 @@ def classify(
             got=str(class_id),
             remedy="Choose one of the classes.",
         )
-    old = _object(store, label, near, plane)
+    old = object_at(store, label, near, plane)
     new = dataclasses.replace(old, class_id=class_id)
     return Correction("classify", (old,), (new,), tuple(plane))
 
@@ -243,7 +247,7 @@ def accept(
     CorrectionError
         If it isn't there.
     """
-    old = _object(store, label, near, plane)
+    old = object_at(store, label, near, plane)
     return Correction("accept", (old,), (old,), tuple(plane))
 
 
@@ -275,8 +279,8 @@ def replace(
     require_plane(store, plane)
     names = [piece.label for piece in gone]
     if keep_others:
-        drawn = [_on_free(store, piece, names, plane) for piece in drawn]
-    _require_modest(union_box(piece.box_yxyx_px for piece in (*gone, *drawn)))
+        drawn = [on_free_pixels(store, piece, names, plane) for piece in drawn]
+    require_modest(union_box(piece.box_yxyx_px for piece in (*gone, *drawn)))
     others: dict[int, Piece] = {}
     for piece in drawn:
         under = store.read(piece.box_yxyx_px, plane)[piece.mask_yx]
@@ -286,53 +290,7 @@ def replace(
     rests = [other.without(drawn) for other in others.values()]
     return Correction(
         kind,
-        _sorted([*gone, *others.values()]),
-        _sorted([*drawn, *(rest for rest in rests if rest is not None)]),
+        sorted_pieces([*gone, *others.values()]),
+        sorted_pieces([*drawn, *(rest for rest in rests if rest is not None)]),
         tuple(plane),
     )
-
-
-def _object(store: LabelStore, label: int, near: Box | None, plane: Place) -> Piece:
-    if label <= 0:
-        raise CorrectionError(
-            expected="an object",
-            got="background",
-            remedy="Click at an object.",
-        )
-    return store.find(int(label), near, plane)
-
-
-def _drawn(
-    store: LabelStore, label: int, mask_yx: Array, corner_yx_px: tuple[int, int], class_id: int
-) -> Piece:
-    """Return a drawing as far as it lies in the image."""
-    mask_yx = np.asarray(mask_yx, bool)
-    (y, x), (height, width) = (int(n) for n in corner_yx_px), mask_yx.shape
-    a, b, c, d = clip_box((y, x, y + height, x + width), store.shape_yx)
-    return Piece(label, (a, b), mask_yx[max(0, a - y) : c - y, max(0, b - x) : d - x], class_id)
-
-
-def _on_free(store: LabelStore, piece: Piece, names: list[int], plane: Place) -> Piece:
-    now = store.read(piece.box_yxyx_px, plane)
-    free = (now == 0) | np.isin(now, names)
-    if not (piece.mask_yx & free).any():
-        raise CorrectionError(
-            expected="an object with a pixel of its own",
-            got="one that lies on other objects altogether",
-            remedy="Redraw or remove the objects that are there.",
-        )
-    return dataclasses.replace(piece, mask_yx=piece.mask_yx & free)
-
-
-def _require_modest(window: Box) -> None:
-    height, width = window[2] - window[0], window[3] - window[1]
-    if height * width > LARGEST_WINDOW_PX:
-        raise CorrectionError(
-            expected=f"a correction within {LARGEST_WINDOW_PX:,} pixels",
-            got=f"one that spans {height:,} × {width:,}",
-            remedy="Correct objects that lie nearer to each other.",
-        )
-
-
-def _sorted(pieces: Iterable[Piece]) -> tuple[Piece, ...]:
-    return tuple(sorted(pieces, key=lambda piece: piece.label))

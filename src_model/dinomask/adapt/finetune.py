@@ -16,7 +16,7 @@ import torch
 from dinomask.adapt.clock import WorkClock
 from dinomask.adapt.gate import Judge, Verdict, judge_learned
 from dinomask.adapt.held_out import part_places
-from dinomask.adapt.learning import Learning, teaching_key
+from dinomask.adapt.learning import Learning
 from dinomask.adapt.preflight import plan_teaching, require_teachable
 from dinomask.adapt.progress import TeachProgress, TeachResult
 from dinomask.adapt.reference import reference_images
@@ -26,6 +26,7 @@ from dinomask.adapt.taught import (
     diameter_spread,
     typical_diameter_px,
 )
+from dinomask.adapt.teaching_notes import teaching_key
 from dinomask.adapt.trial import cut_scenes
 from dinomask.config import as_dict
 from dinomask.errors import ModelError, OutputError

@@ -9,17 +9,17 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import getpass
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Literal
 
-import dinomask
 from dinomask.adapt import catching_up
 from dinomask.adapt.applying import apply, check, inform
 from dinomask.adapt.events import Correction, new_id
 from dinomask.adapt.geometry import clip_box
 from dinomask.adapt.history import Action, Entry, History, body_of
+from dinomask.adapt.journal_header import check_header, new_header
 from dinomask.adapt.journal_lines import JournalFile
 from dinomask.adapt.journal_place import journal_path, pixel_identity
-from dinomask.errors import CorrectionError, JournalError, OutputError, WrongImageError
+from dinomask.errors import CorrectionError, JournalError, OutputError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from dinomask.adapt.reviewed import Reviewed
 
 __all__ = ["Entry", "Journal", "Step", "journal_path", "pixel_identity"]
-
-FORMAT = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +114,7 @@ class Journal(History):
         height, width = (int(n) for n in shape_yx)
         journal = Journal(file, image, (height, width), name, model)
         if file.bodies:
-            _check_header(path, file.bodies[0], image, journal.shape_yx)
+            check_header(path, file.bodies[0], image, journal.shape_yx)
         for body in file.bodies[1:]:
             journal._take(journal.parse(body))
         # understood, and needed no more
@@ -287,7 +285,7 @@ class Journal(History):
     def _append(self, entry: Entry) -> None:
         bodies = [body_of(entry)]
         if self._is_new:
-            bodies.insert(0, _header(self.image, self.shape_yx))
+            bodies.insert(0, new_header(self.image, self.shape_yx, _now()))
         self._file.append(bodies)
         self._is_new = False
         self._take(entry)
@@ -303,37 +301,6 @@ class Journal(History):
                 got=f"one that reaches over {window}",
                 remedy="Record it in the journal of its own image.",
             )
-
-
-def _header(image: str, shape_yx: tuple[int, int]) -> dict[str, Any]:
-    return {
-        "dinomask_journal": FORMAT,
-        "image": image,
-        "shape_yx": list(shape_yx),
-        "created": _now(),
-        "dinomask_version": dinomask.__version__,
-    }
-
-
-def _check_header(
-    path: Path, header: dict[str, Any], image: str, shape_yx: tuple[int, int]
-) -> None:
-    found = header.get("dinomask_journal")
-    if found != FORMAT:
-        raise JournalError(
-            expected=f"a journal of format {FORMAT} at {path}",
-            got=f"format {found}",
-            remedy="Update this program, or choose another file.",
-        )
-    kept = (header.get("image"), tuple(cast("list[int]", header.get("shape_yx", []))))
-    if kept != (image, shape_yx):
-        what = "another shape" if kept[1] != shape_yx else "other pixels"
-        raise WrongImageError(
-            expected=f"the image that {path} was kept for, {kept[1]} pixels",
-            got=f"one of {shape_yx} pixels with {what}",
-            remedy="Bring the image back as it was, or move the journal away to begin anew: "
-            "its corrections don't fit these pixels.",
-        )
 
 
 def _now() -> str:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from dinomask.adapt.taught import diameter_ratio, typical_diameter_px
-from dinomask.config import as_dict
+from dinomask.adapt.teaching_notes import NOTES_FILE, Notes, read_notes, teaching_key
 from dinomask.errors import ModelError, OutputError
 from dinomask.nets.adapters import learned_tensors
 from dinomask.nets.growing import grow_classes
@@ -41,35 +40,12 @@ if TYPE_CHECKING:
     from dinomask.config import TeachConfig
     from dinomask.train.fit import Fitting
 
-NOTES_FILE = "teaching.json"
 BEST_FILE = "best.safetensors"
 
 SAVE_EVERY_S = 30.0
 
 POOL = 192
 """Crops whose backbone features are kept, where the backbone doesn't learn."""
-
-
-@dataclasses.dataclass
-class Notes:
-    """What a teaching remembers beside weights.
-
-    Attributes
-    ----------
-    key : hash of images, settings and base
-    worked_s, trained_s : seconds of all work, and of the training in it
-    train_budget_s : for the training; 0 before it is known
-    checks : step and quality on held-out objects, of each check
-    best : highest quality so far
-    """
-
-    key: str
-    worked_s: float = 0.0
-    trained_s: float = 0.0
-    train_budget_s: float = 0.0
-    checks: list[tuple[int, float]] = dataclasses.field(default_factory=list)
-    losses: list[tuple[int, float]] = dataclasses.field(default_factory=list)
-    best: float = -1.0
 
 
 class Learning:
@@ -129,7 +105,7 @@ class Learning:
         base_state = {k: v.clone() for k, v in model.state_dict().items()}
         model = grow_classes(model, classes)
         key = teaching_key(taught, config, manifest.weights_sha256)
-        notes = _read_notes(out, key)
+        notes = read_notes(out, key)
         device = choose_device(config.device)
         training = config.training(config.chosen_mode(n_objects), config.minutes)
         usual = training.augment
@@ -287,35 +263,3 @@ class Learning:
             write_atomically(self.out / BEST_FILE, payload)
         self.save(clock)
         clock.tell("train", self.step, held_out=value)
-
-
-def teaching_key(taught: Sequence[TaughtImage], config: TeachConfig, base_sha256: str) -> str:
-    """Return a hash of all that decides a teaching."""
-    digest = hashlib.sha256(json.dumps([as_dict(config), base_sha256], sort_keys=True).encode())
-    for image in taught:
-        for array in (image.image_cyx, image.labels_yx, image.object_classes()):
-            digest.update(str((array.shape, array.dtype)).encode())
-            digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
-
-
-def _read_notes(out: Path, key: str) -> Notes:
-    path = out / NOTES_FILE
-    if not path.exists():
-        return Notes(key)
-    try:
-        raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        notes = Notes(**raw)
-    except (OSError, ValueError, TypeError) as error:
-        raise ModelError(
-            expected="the notes of a teaching",
-            got=f"{path}: {error}",
-            remedy="Start the teaching again in another folder.",
-        ) from error
-    if notes.key != key:
-        raise OutputError(
-            expected=f"the teaching that was begun in {out}, with the same images and settings",
-            got="other ones",
-            remedy="Choose another folder, or delete this one to forget that teaching.",
-        )
-    return notes
