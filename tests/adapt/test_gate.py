@@ -42,7 +42,7 @@ class Formula:
         return Figures(held, held, self.kept(fit, tensors) if kept is None else kept, 0.35)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(loss=st.floats(0, 0.2), gain=st.floats(-0.1, 0.2))
 def test_it_goes_as_far_as_little_is_forgotten(loss: float, gain: float) -> None:
     judge = Formula(loss, gain)

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from dinomask.adapt.clock import WorkClock
-from dinomask.adapt.gate import Judge, Verdict, judge_learned
+from dinomask.adapt.gate import Figures, Judge, Verdict, judge_learned
 from dinomask.adapt.held_out import part_places
 from dinomask.adapt.learning import Learning
 from dinomask.adapt.preflight import plan_teaching, require_teachable
 from dinomask.adapt.progress import TeachProgress, TeachResult
 from dinomask.adapt.reference import reference_images
+from dinomask.adapt.self_distil import add_confident
 from dinomask.adapt.taught import (
     class_list,
     diameter_ratio,
@@ -109,21 +110,11 @@ def finetune(
     learning = Learning.begin(learned_from, out, config, n_objects, classes)
     clock = WorkClock(learning.notes.worked_s, config.minutes * 60, on_progress)
     judge = _judge(taught, held_out, config, clock, classes)
-    started = time.monotonic()
-    kept = judge.kept(phase="prepare")
-    reference_s = time.monotonic() - started
-    before = judge.figures(phase="prepare", kept=kept)
-    held_out_s = time.monotonic() - started - reference_s
+    before, n_confident = _learn(learning, judge, config, clock)
     fit = learning.fitting.config
-    learning.run(
-        lambda tensors: judge.quality(fit, tensors, learning.step),
-        clock,
-        held_out_s / views_cost(judge.scales),
-        held_out_s + GATE_LOOKS * reference_s,
-    )
     verdict = judge_learned(judge, before, learning.best_tensors(), fit)
     figures = _figures(taught, held_out, learning, verdict, config)
-    figures["classes"] = list(classes)
+    figures |= {"classes": list(classes), "confident_objects": n_confident}
     manifest = AdapterManifest(
         folder.name,
         base.name,
@@ -139,6 +130,39 @@ def finetune(
     save_adapter(folder, verdict.tensors, manifest, overwrite=overwrite)
     learning.forget()
     return TeachResult(folder, verdict.promoted, verdict.reason, figures)
+
+
+def _learn(
+    learning: Learning, judge: Judge, config: TeachConfig, clock: WorkClock
+) -> tuple[Figures, int]:
+    """Train in the time that judging leaves.
+
+    Returns
+    -------
+    the base's figures, and how many of its own findings were learned along
+    """
+    started = time.monotonic()
+    kept = judge.kept(phase="prepare")
+    reference_s = time.monotonic() - started
+    before = judge.figures(phase="prepare", kept=kept)
+    held_out_s = time.monotonic() - started - reference_s
+    n_confident = 0
+    # where classes are new, what the base takes an object for is not to be kept
+    if config.confident_score < 1 and not judge.has_new_classes:
+        n_confident = add_confident(
+            learning.stepper.data.images,
+            judge.base(),
+            config.confident_score,
+            lambda: clock.tell("prepare"),
+        )
+    fit = learning.fitting.config
+    learning.run(
+        lambda tensors: judge.quality(fit, tensors, learning.step),
+        clock,
+        held_out_s / views_cost(judge.scales),
+        held_out_s + GATE_LOOKS * reference_s,
+    )
+    return before, n_confident
 
 
 def _judge(

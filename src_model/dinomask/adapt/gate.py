@@ -84,6 +84,10 @@ class Verdict:
 class Judge:
     """Measures models on the same scenes.
 
+    Attributes
+    ----------
+    has_new_classes : whether the adapter tells more classes apart than the checkpoint
+
     Parameters
     ----------
     held_out : scenes with objects that are not learned from
@@ -110,7 +114,13 @@ class Judge:
         self._reference = reference
         self._clock = clock
         self.classes = tuple(classes)
-        self._usual = load_model(config.model)[1].score_threshold
+        own = load_model(config.model)[1]
+        self._usual = own.score_threshold
+        self.has_new_classes = len(self.classes) > own.architecture.n_classes
+
+    def base(self) -> Predictor:
+        """Return the model without an adapter."""
+        return self._predictor(None, None)
 
     def quality(self, fit: FitConfig, tensors: dict[str, Tensor], step: int = 0) -> float:
         """Return the mean AP of an adapter on the held-out objects, looked at once: quick."""
@@ -164,13 +174,15 @@ class Judge:
         step: int = 0,
         scales: tuple[float, ...] = (),
     ) -> TrialScores:
+        predictor, tell = self._predictor(fit, tensors), self._clock.tell
+        return score_scenes(predictor, scenes, tick=lambda: tell(phase, step), scales=scales)
+
+    def _predictor(self, fit: FitConfig | None, tensors: dict[str, Tensor] | None) -> Predictor:
         model, manifest = load_model(self.config.model)
         if fit is not None and tensors is not None:
             model = merge_tensors(model, fit, rounded(tensors), self.classes).eval()
         device = choose_device(self.config.device)
-        predictor = Predictor(model.to(device), manifest, device, choose_dtype("auto", device))
-        tell = self._clock.tell
-        return score_scenes(predictor, scenes, tick=lambda: tell(phase, step), scales=scales)
+        return Predictor(model.to(device), manifest, device, choose_dtype("auto", device))
 
 
 def judge_learned(

@@ -20,6 +20,7 @@ from dinomask.train.evaluate import leave_out_unsupervised
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from dinomask.adapt.geometry import Box
     from dinomask.adapt.taught import TaughtImage
     from dinomask.instances import Array, Instances
     from dinomask.run.predictor import Predictor
@@ -114,7 +115,7 @@ def cut_scenes(
         config = NormaliseConfig()
         pixels = annotated.normaliser(config.low_pct, config.high_pct).apply(image.image_cyx)
         cut = [
-            _cut(pixels, image.labels_yx, scale, core) for core in _cores(image.labels_yx, scale)
+            _cut(pixels, image.labels_yx, scale, core) for core in cores_of(image.labels_yx, scale)
         ]
         scenes += [dataclasses.replace(scene, classes=image.classes) for scene in cut]
     scenes = [scene for scene in scenes if (scene.labels_yx != UNSUPERVISED).any()]
@@ -124,8 +125,8 @@ def cut_scenes(
     return scenes
 
 
-def _cores(labels_yx: Array, scale: float) -> list[tuple[int, int, int, int]]:
-    """Cover what is known with cores, in scaled pixels."""
+def cores_of(labels_yx: Array, scale: float) -> list[Box]:
+    """Cover what is known with cores, half-open, in scaled pixels."""
     rows, cols = (np.flatnonzero((labels_yx != UNSUPERVISED).any(axis=a)) for a in (1, 0))
     if not len(rows):
         return []
@@ -139,29 +140,63 @@ def _cores(labels_yx: Array, scale: float) -> list[tuple[int, int, int, int]]:
     return [(y0, x0, y1, x1) for y0, y1 in spans[0] for x0, x1 in spans[1]]
 
 
-def _cut(pixels: Array, labels_yx: Array, scale: float, core: tuple[int, int, int, int]) -> Scene:
-    shape = (labels_yx.shape[0], labels_yx.shape[1])
+def cut_tile(
+    pixels: Array, shape_yx: tuple[int, int], scale: float, core: Box
+) -> tuple[Array, Box]:
+    """Return what the model is shown of a core and the margin around it.
+
+    Parameters
+    ----------
+    pixels : shape (C, Y, X), normalised
+    shape_yx : Y and X
+    scale : of model pixels to image pixels
+    core : in scaled pixels
+
+    Returns
+    -------
+    tile_cyx : shape (3, H, W), float32; padded beyond the image
+    window : where it lies, in scaled pixels; may reach beyond the image
+    """
     sides = [
         math.ceil((core[i + 2] - core[i] + 2 * MARGIN_PX) / PATCH_PX) * PATCH_PX for i in (0, 1)
     ]
     top, left = core[0] - MARGIN_PX, core[1] - MARGIN_PX
     window = (top, left, top + sides[0], left + sides[1])
     tile = np.full((3, *sides), PAD_VALUE, np.float32)
-    truth = np.full(sides, UNSUPERVISED, np.int32)
-    inner = clip_window(window, (scaled_length(shape[0], scale), scaled_length(shape[1], scale)))
-    here = np.s_[inner[0] - top : inner[2] - top, inner[1] - left : inner[3] - left]
-    tile[(slice(None), *here)] = resample_window(pixels, (0, 0), shape, (scale, scale), inner)
+    inner = _inner(window, shape_yx, scale)
+    here = _within(inner, window)
+    tile[(slice(None), *here)] = resample_window(pixels, (0, 0), shape_yx, (scale, scale), inner)
+    return tile, window
+
+
+def _cut(pixels: Array, labels_yx: Array, scale: float, core: Box) -> Scene:
+    shape = (labels_yx.shape[0], labels_yx.shape[1])
+    tile, window = cut_tile(pixels, shape, scale, core)
+    truth = np.full(tile.shape[1:], UNSUPERVISED, np.int32)
+    inner = _inner(window, shape, scale)
     y, x = (
         np.clip(((np.arange(inner[i], inner[i + 2]) + 0.5) / scale).astype(int), 0, shape[i] - 1)
         for i in (0, 1)
     )
     shown = labels_yx[y[:, None], x[None, :]]
-    truth[here] = np.where(shown == REFUTED, 0, shown)
+    truth[_within(inner, window)] = np.where(shown == REFUTED, 0, shown)
+    top, left = window[:2]
     _forget_beyond(truth, (core[0] - top, core[1] - left, core[2] - top, core[3] - left))
     return Scene(tile, truth)
 
 
-def _forget_beyond(truth: Array, core: tuple[int, int, int, int]) -> None:
+def _inner(window: Box, shape_yx: tuple[int, int], scale: float) -> Box:
+    scaled = (scaled_length(shape_yx[0], scale), scaled_length(shape_yx[1], scale))
+    y0, x0, y1, x1 = clip_window(window, scaled)
+    return y0, x0, y1, x1
+
+
+def _within(inner: Box, window: Box) -> tuple[slice, slice]:
+    top, left = window[:2]
+    return np.s_[inner[0] - top : inner[2] - top, inner[1] - left : inner[3] - left]
+
+
+def _forget_beyond(truth: Array, core: Box) -> None:
     """Make everything unknown that another scene judges: ground and objects beyond the core."""
     inside = np.zeros(truth.shape, bool)
     inside[core[0] : core[2], core[1] : core[3]] = True

@@ -71,6 +71,10 @@ class TeachConfig:
     replay: float = 0.2
     """Share of crops that show generated images of many kinds, so that little is forgotten."""
 
+    confident_score: float = 0.6
+    """Where nobody looked, what the base model itself finds with at least this score is learned
+    too, so that it goes on finding it; 1 for nothing."""
+
     held_out: float = 0.2
     """Share of the corrected objects, grouped by place, that only judge the result."""
 
@@ -106,6 +110,12 @@ class TeachConfig:
             "Use 0.2.",
         )
         require(0 <= self.replay < 1, "a share of replay from 0 up to 1", self.replay, "Use 0.2.")
+        require(
+            0 < self.confident_score <= 1,
+            "a score above 0 and up to 1",
+            self.confident_score,
+            "Use 0.6, or 1 to learn from corrections alone.",
+        )
         require(self.checks >= 1, "at least one check", self.checks, "Use 4.")
         require(self.steps is None or self.steps >= 1, "at least one step", self.steps, "Use 300.")
         self.fit("lora")
