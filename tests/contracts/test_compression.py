@@ -41,6 +41,7 @@ TORCH = [
         for name in (
             "adapters",
             "channels",
+            "coarse",
             "factorise",
             "fusing",
             "mixing",
@@ -57,7 +58,7 @@ TORCH = [
 """Methods that give a PyTorch model; backends have a suite of their own."""
 
 ON_ADAPTERS = ("merge", "lora-sparsify", "lora-int8")
-EXACT = ("merge", "fuse", "bf16", "fp16", "window")
+EXACT = ("merge", "coarse", "fuse", "bf16", "fp16", "window")
 """Those that leave the function of the network as it is; windows on small tiles alone."""
 
 FEWER_PARAMETERS = ("head-prune", "mlp-prune", "block-prune", "channel-prune", "svd", "share")

@@ -195,15 +195,33 @@ class Material:
         return read
 
     def tiles(
-        self, predictor: Predictor, n: int, seed: int = 0, tile_px: int = TILE_PX
+        self,
+        predictor: Predictor,
+        n: int,
+        seed: int = 0,
+        tile_px: int = TILE_PX,
+        target_px: float | None = None,
     ) -> torch.Tensor:
-        """Return n tiles of shape (n, 3, tile_px, tile_px), the same for the same seed."""
+        """Return tiles, the same for the same seed.
+
+        Parameters
+        ----------
+        predictor : the uncompressed model, which finds the objects' size
+        n : number of tiles
+        seed : of their places
+        tile_px : side of a tile
+        target_px : diameter at which they show objects; None takes the predictor's
+
+        Returns
+        -------
+        shape (n, 3, tile_px, tile_px)
+        """
         images = self.read(predictor)
         tiles = []
         for i in range(n):
             rng = np.random.default_rng((seed, i))
             image = images[i % len(images)]
-            diameter_px = predictor.target_diameter_px
+            diameter_px = target_px or predictor.target_diameter_px
             tiles.append(draw_crop(image, tile_px, diameter_px, STEADY, rng).image_cyx)
         return torch.from_numpy(np.stack(tiles))
 

@@ -45,7 +45,8 @@ class Distil:
         """Return the subject with the trained model."""
         model, fresh_rate = subject.model, None
         if settings.student is not None:
-            model = new_student(settings, work)
+            # what `coarse` has lowered stays so
+            model = new_student(settings, work, subject.model.config.target_diameter_px)
             if settings.student_weights is None:
                 fresh_rate = FRESH_RATE * settings.learning_rate
             work.note(f"student {settings.student} of {subject_size(model)} M parameters")
@@ -75,15 +76,23 @@ def student_config(teacher: ModelConfig, settings: DistilSettings) -> ModelConfi
     )
 
 
-def new_student(settings: DistilSettings, work: Work) -> CenterMask:
+def new_student(settings: DistilSettings, work: Work, target_px: float | None = None) -> CenterMask:
     """Return a student that finds what its teacher finds without a backbone.
 
     Pyramid and heads start as the teacher's, their least important channels removed. The
     backbone starts anew; until it has learned something it tells the pyramid what the
     teacher's says on average, everywhere the same.
+
+    Parameters
+    ----------
+    settings : which backbone, and how wide its heads are
+    work : of the compression
+    target_px : diameter at which it is shown objects; None takes the teacher's
     """
     teacher = work.original.model
     config = student_config(teacher.config, settings)
+    if target_px is not None:
+        config = dataclasses.replace(config, target_diameter_px=target_px)
     torch.manual_seed(work.config.seed)
     student = CenterMask(config, create_backbone(config.backbone, settings.student_weights))
     first = teacher

@@ -47,6 +47,7 @@ class Work:
     folder: Path
     on_progress: OnProgress | None = None
     notes: list[str] = dataclasses.field(default_factory=list)
+    _target_px: float | None = None
     _predictor: Predictor | None = None
     _tiles: torch.Tensor | None = None
     _stage: str = ""
@@ -83,8 +84,15 @@ class Work:
         if self._tiles is None:
             material = self.require_material()
             material.read(self.predictor(), self.on_progress)
-            self._tiles = material.tiles(self.predictor(), self.config.tiles, self.config.seed)
+            target_px = self._target_px or self.predictor().target_diameter_px
+            self._tiles = material.tiles(
+                self.predictor(), self.config.tiles, self.config.seed, target_px=target_px
+            )
         return self._tiles
+
+    def show_objects_at(self, target_px: float) -> None:
+        """Make the tiles of later methods show objects at another diameter, in model pixels."""
+        self._target_px, self._tiles = target_px, None
 
     def require_material(self) -> Material:
         """Return the user's images.

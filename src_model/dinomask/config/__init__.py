@@ -13,6 +13,7 @@ from dinomask.config.bench import BenchConfig
 from dinomask.config.compress import (
     BlockPruneSettings,
     ChannelPruneSettings,
+    CoarseSettings,
     CompressConfig,
     DistilSettings,
     HeadPruneSettings,
@@ -55,6 +56,7 @@ __all__ = [
     "BlockPruneSettings",
     "ChannelPruneSettings",
     "ClusterConfig",
+    "CoarseSettings",
     "CompressConfig",
     "DetectConfig",
     "DistilSettings",

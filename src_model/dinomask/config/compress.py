@@ -13,6 +13,17 @@ def _require_ratio(name: str, ratio: float) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
+class CoarseSettings:
+    """Fewer pixels for each object."""
+
+    ratio: float = 0.75
+    """Diameter at which objects are shown to the network, relative to the diameter until now."""
+
+    def __post_init__(self) -> None:
+        _require_ratio("ratio of diameters", self.ratio)
+
+
+@dataclasses.dataclass(frozen=True)
 class HeadPruneSettings:
     """Removal of attention heads."""
 
@@ -272,6 +283,7 @@ class CompressConfig:
     threads: int | None = None
     """CPU threads; None takes all cores but one (at least one)."""
 
+    coarse: CoarseSettings = CoarseSettings()
     head_prune: HeadPruneSettings = HeadPruneSettings()
     mlp_prune: MlpPruneSettings = MlpPruneSettings()
     block_prune: BlockPruneSettings = BlockPruneSettings()
