@@ -1,7 +1,8 @@
 """What a model learns from a few corrected objects.
 
     python benchmarks/fewshot.py [--tables objects modes …] [--data FOLDER]
-        [--objects 10 30 100 300] [--minutes 5 | --steps N] [--threads 2] [--json FILE]
+        [--objects 10 30 100 300] [--minutes 5 | --steps N] [--judge-images N]
+        [--threads 2] [--json FILE]
 
 Without --data it takes ampis_powder of the folder in DINOMASK_DATA. A simulated user
 corrects only what the base model got wrong on the images of one split, patch by patch,
@@ -78,7 +79,16 @@ def plan(args: argparse.Namespace, table: str) -> list[Job]:
 
     def job(row: str, n: int | None, suggested: bool = False, **changes: Any) -> Job:
         changed = dataclasses.replace(config, **changes)
-        return Job(row, str(args.data), splits, n, changed, args.seed, suggested=suggested)
+        return Job(
+            row,
+            str(args.data),
+            splits,
+            n,
+            changed,
+            args.seed,
+            suggested=suggested,
+            n_judge=args.judge_images,
+        )
 
     if table == "objects":
         some = [job(f"{n} corrected", n) for n in args.objects]
@@ -108,7 +118,15 @@ def plan_domain(args: argparse.Namespace, config: TeachConfig) -> list[Job]:
 
     def job(row: str, n_corrected: int | None, n_images: int | None = None) -> Job:
         return Job(
-            row, str(data), ("train", "val"), n_corrected, config, args.seed, args.domain, n_images
+            row,
+            str(data),
+            ("train", "val"),
+            n_corrected,
+            config,
+            args.seed,
+            args.domain,
+            n_images,
+            n_judge=args.judge_images,
         )
 
     some = [job(f"{n} image{'s'[: n > 1]}", None, n) for n in DOMAIN_IMAGES]
@@ -143,6 +161,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--learn-split", default="adapt")
     parser.add_argument("--judge-split", default="eval")
+    parser.add_argument("--judge-images", type=int, help="as many only, evenly spread")
     parser.add_argument("--objects", nargs="+", type=int, default=[10, 30, 100, 300])
     parser.add_argument("--suggestions", nargs="+", type=int, default=[20, 40, 80])
     parser.add_argument("--domain", default="histology", help="beginning of the modality")

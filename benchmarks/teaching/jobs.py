@@ -41,6 +41,7 @@ class Job:
     modality : beginning of the modalities that are taken; empty for all
     n_images : whole images to learn from; None takes all
     suggested : whether the user corrects where the model suggests, or anywhere
+    n_judge : images to judge by, evenly spread; None takes all
     """
 
     row: str
@@ -52,6 +53,7 @@ class Job:
     modality: str = ""
     n_images: int | None = None
     suggested: bool = False
+    n_judge: int | None = None
 
     def samples(self) -> tuple[list[Sample], list[Sample]]:
         """Return the images to learn from and those to judge by."""
@@ -63,6 +65,8 @@ class Job:
             ]
             for split in self.splits
         )
+        if self.n_judge is not None:
+            judge = judge[:: max(1, len(judge) // self.n_judge)][: self.n_judge]
         return learn, judge
 
 
