@@ -13,31 +13,29 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dinomask.config import PlanesConfig, SegmentConfig, as_dict
-from dinomask.image.doctor import Finding, require_usable
 from dinomask.image.stack import examine_stack, fit_stack_normaliser
-from dinomask.run.checks import NO_SIZE_PX, can_show_objects, check_diameter, run_findings
+from dinomask.run.beginning import begin_run
+from dinomask.run.checks import run_findings
 from dinomask.run.detect import Detected, detect
 from dinomask.run.engines import SerialEngine
 from dinomask.run.places import activity
 from dinomask.run.plane_joiner import PlaneJoiner
-from dinomask.run.predictor import Predictor
-from dinomask.run.report import Stopwatch, px_per_s, run_report
+from dinomask.run.report import px_per_s, run_report
 from dinomask.run.resuming import run_key, run_ledger
 from dinomask.run.size import estimate_diameter
-from dinomask.run.sizes import with_scales
 from dinomask.run.stack_work import FailedPlaneTile, StackWork
-from dinomask.tiles.outputs import check_output
-from dinomask.tiles.plan import plan_tiles
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import pandas as pd
 
+    from dinomask.image.doctor import Finding
     from dinomask.image.normalise import Normaliser
     from dinomask.image.stack import Stack
     from dinomask.instances import Array
     from dinomask.run.engines import Engine
+    from dinomask.run.predictor import Predictor
     from dinomask.run.progress import OnProgress, OnTile
     from dinomask.tiles.plan import Box, TilePlan
 
@@ -119,28 +117,24 @@ def segment_planes(
     ModelError
         If the model can't be loaded.
     """
-    config, planes = config or SegmentConfig(), planes or PlanesConfig()
-    base, watch = stack.base, Stopwatch()
-    check_diameter(config.diameter_px, base.shape_yx)
-    if out is not None:
-        check_output(out, overwrite, keep=[base.path] if base.path else [])
-    findings = examine_stack(stack)
-    require_usable(findings)
-    normaliser = fit_stack_normaliser(stack, config.normalise)
-    watch.lap("examine")
-    predictor = Predictor.of(config, predictor)
-    config = with_scales(config, predictor)
-    watch.lap("load")
-    diameter_px = _diameter(stack, normaliser, predictor, config, on_progress)
-    watch.lap("size")
-    scale = predictor.target_diameter_px / (diameter_px or NO_SIZE_PX)
-    plan = plan_tiles(base.shape_yx, scale, config.tiles)
-    work = StackWork(base, normaliser, plan, config, stack)
+    base, planes = stack.base, planes or PlanesConfig()
+    begun = begin_run(
+        base,
+        out,
+        config or SegmentConfig(),
+        predictor,
+        overwrite=overwrite,
+        examine=lambda: examine_stack(stack),
+        fit=lambda settings: fit_stack_normaliser(stack, settings),
+        estimate=lambda normaliser, model: _estimate(stack, normaliser, model, on_progress),
+    )
+    config, predictor, plan, watch = begun.config, begun.predictor, begun.plan, begun.watch
+    work = StackWork(base, begun.normaliser, plan, config, stack)
     engine = engine or SerialEngine()
     tiles = Detected(work.n_tiles)
     key = stack_key(stack, predictor, config, plan)
     with run_ledger(out, key, work.n_tiles, restart) as ledger:
-        if diameter_px is not None:
+        if begun.diameter_px is not None:
             first = work.of_plane(first_place, first_yxyx_px)
             tiles = detect(
                 work, predictor, ledger, engine, on_progress, first=first, on_tile=on_tile
@@ -151,20 +145,20 @@ def segment_planes(
         joiner = PlaneJoiner(stack, plan, ledger, planes, on_progress)
         table, labels = joiner.render(out, overwrite)
         watch.lap("render")
-    findings = [*findings, *run_findings(config, diameter_px, table, failed)]
+    findings = [*begun.findings, *run_findings(config, begun.diameter_px, table, failed)]
     common = run_report(predictor, config, engine, tiles, watch, failed, findings)
     report = {
         **common,
         "image": {"name": base.name, "identity": stack.identity, "shape_yx": base.shape_yx},
         "planes": {axis: [r.start, r.stop] for axis, r in stack.indices.items()},
         "settings": {**common["settings"], "planes": as_dict(planes)},
-        "diameter_px": diameter_px,
-        "scale": scale,
+        "diameter_px": begun.diameter_px,
+        "scale": begun.scale,
         "n_instances": len(table),
         "n_objects": joiner.n_objects,
         "px_per_s": px_per_s((len(stack), *base.shape_yx), tiles, watch),
     }
-    return StackSegmentation(table, labels, diameter_px, tuple(findings), report, failed)
+    return StackSegmentation(table, labels, begun.diameter_px, tuple(findings), report, failed)
 
 
 def stack_key(
@@ -178,22 +172,13 @@ def stack_key(
     }
 
 
-def _diameter(
-    stack: Stack,
-    normaliser: Normaliser,
-    predictor: Predictor,
-    config: SegmentConfig,
-    on_progress: OnProgress | None,
+def _estimate(
+    stack: Stack, normaliser: Normaliser, predictor: Predictor, on_progress: OnProgress | None
 ) -> float | None:
-    """Return the diameter to segment at; None where there can be no object.
+    """Estimate the diameter in the busiest of some planes; None if nothing was found.
 
-    It is estimated in the busiest of some planes: the size is one for all, so
-    that an object is cut alike in every plane.
+    The size is one for all, so that an object is cut alike in every plane.
     """
-    if not can_show_objects(normaliser, stack.base.shape_yx):
-        return None
-    if config.diameter_px != "auto":
-        return config.diameter_px
     found = []
     for number in busy_planes(stack, normaliser, SIZED_PLANES):
         estimate = estimate_diameter(stack.image(number), normaliser, predictor, on_progress)

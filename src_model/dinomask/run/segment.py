@@ -7,22 +7,19 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from dinomask.config import SegmentConfig
-from dinomask.image.doctor import Finding, examine, require_usable
+from dinomask.image.doctor import Finding, examine
 from dinomask.image.identity import require_same
-from dinomask.image.normalise import Normaliser, fit_normaliser
-from dinomask.run.checks import NO_SIZE_PX, can_show_objects, check_diameter, run_findings
+from dinomask.image.normalise import fit_normaliser
+from dinomask.run.beginning import begin_run
+from dinomask.run.checks import run_findings
 from dinomask.run.detect import Detected, FailedTile, detect, failed_tiles
 from dinomask.run.engines import SerialEngine
 from dinomask.run.engines.tile_work import TileWork
-from dinomask.run.predictor import Predictor
 from dinomask.run.progress import OnProgress, OnTile, Progress
-from dinomask.run.report import Stopwatch, px_per_s, run_report
+from dinomask.run.report import px_per_s, run_report
 from dinomask.run.resuming import run_key, run_ledger
 from dinomask.run.size import estimate_diameter
-from dinomask.run.sizes import with_scales
 from dinomask.tiles.advice import cut_findings
-from dinomask.tiles.outputs import check_output
-from dinomask.tiles.plan import plan_tiles
 from dinomask.tiles.render import render_image
 from dinomask.tiles.stitch import Stitched, stitch
 from dinomask.tiles.write import write_labels
@@ -35,6 +32,7 @@ if TYPE_CHECKING:
     from dinomask.image.source import Image
     from dinomask.instances import Array
     from dinomask.run.engines import Engine
+    from dinomask.run.predictor import Predictor
     from dinomask.tiles.plan import Box
 
 
@@ -112,27 +110,24 @@ def segment(
     TilesFailedError
         If every tile failed; a few that do are only reported.
     """
-    config = config or SegmentConfig()
-    check_diameter(config.diameter_px, image.shape_yx)
-    if out is not None:
-        check_output(out, overwrite, keep=[image.path] if image.path else [])
-    watch = Stopwatch()
-    findings = examine(image)
-    require_usable(findings)
-    normaliser = fit_normaliser(image, config.normalise)
-    watch.lap("examine")
-    predictor = Predictor.of(config, predictor)
-    config = with_scales(config, predictor)
-    watch.lap("load")
-    diameter_px = _diameter(image, normaliser, predictor, config, on_progress)
-    watch.lap("size")
-    scale = predictor.target_diameter_px / (diameter_px or NO_SIZE_PX)
-    plan = plan_tiles(image.shape_yx, scale, config.tiles)
+    begun = begin_run(
+        image,
+        out,
+        config or SegmentConfig(),
+        predictor,
+        overwrite=overwrite,
+        examine=lambda: examine(image),
+        fit=lambda settings: fit_normaliser(image, settings),
+        estimate=lambda normaliser, model: (
+            estimate_diameter(image, normaliser, model, on_progress).diameter_px
+        ),
+    )
+    config, predictor, plan, watch = begun.config, begun.predictor, begun.plan, begun.watch
     engine = engine or SerialEngine()
     tiles = Detected(len(plan))
     with run_ledger(out, run_key(image, predictor, config, plan), len(plan), restart) as ledger:
-        if diameter_px is not None:
-            work = TileWork(image, normaliser, plan, config)
+        if begun.diameter_px is not None:
+            work = TileWork(image, begun.normaliser, plan, config)
             first = plan.tiles_touching(first_yxyx_px or (0, 0, 0, 0))
             tiles = detect(
                 work, predictor, ledger, engine, on_progress, first=first, on_tile=on_tile
@@ -144,34 +139,23 @@ def segment(
         watch.lap("stitch")
         table, labels = _render(stitched, image, out, overwrite, failed, on_progress)
         watch.lap("render")
-    findings += [*run_findings(config, diameter_px, table, failed), *cut_findings(stitched, plan)]
+    findings = [
+        *begun.findings,
+        *run_findings(config, begun.diameter_px, table, failed),
+        *cut_findings(stitched, plan),
+    ]
     report = {
         **run_report(predictor, config, engine, tiles, watch, failed, findings),
         "image": {"name": image.name, "identity": image.identity, "shape_yx": image.shape_yx},
-        "diameter_px": diameter_px,
-        "scale": scale,
+        "diameter_px": begun.diameter_px,
+        "scale": begun.scale,
         "n_instances": len(table),
         "n_seam_duplicates": stitched.n_seam_duplicates,
         "n_cut_objects": stitched.n_cut_objects,
         "n_merged_objects": stitched.n_merged_objects,
         "px_per_s": px_per_s(image.shape_yx, tiles, watch),
     }
-    return Segmentation(stitched, table, labels, diameter_px, tuple(findings), report, failed)
-
-
-def _diameter(
-    image: Image,
-    normaliser: Normaliser,
-    predictor: Predictor,
-    config: SegmentConfig,
-    on_progress: OnProgress | None,
-) -> float | None:
-    """Return the diameter to segment at; None where there can be no object."""
-    if not can_show_objects(normaliser, image.shape_yx):
-        return None
-    if config.diameter_px != "auto":
-        return config.diameter_px
-    return estimate_diameter(image, normaliser, predictor, on_progress).diameter_px
+    return Segmentation(stitched, table, labels, begun.diameter_px, tuple(findings), report, failed)
 
 
 def _render(
