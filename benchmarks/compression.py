@@ -52,13 +52,19 @@ if TYPE_CHECKING:
 DATA_SETS = ("dsb2018", "usiigaci")
 
 METHODS = (
-    "bf16,openvino,int8-openvino,fuse,head-prune,mlp-prune,svd,token-merge,window,sparsify,"
-    "head-prune+distil,mlp-prune+distil,svd+int8-openvino,"
-    "head-prune+mlp-prune+distil+int8-openvino"
+    "bf16,openvino,int8-openvino,fuse,coarse,head-prune,mlp-prune,svd,token-merge,window,sparsify,"
+    "coarse+distil,head-prune+distil,mlp-prune+distil,svd+int8-openvino,"
+    "head-prune+mlp-prune+distil+int8-openvino,coarse+block-prune+distil+int8-openvino"
 )
 """Measured where --methods names no others."""
 
 STUDENT = "mobilenetv4_conv_small"
+
+STUDENTS = (
+    ("distil",),
+    ("distil", "int8-openvino"),
+    ("coarse", "distil", "int8-openvino"),
+)
 
 LARGE_METHODS = (
     "bf16,openvino,int8-openvino,head-prune,mlp-prune,head-prune+mlp-prune,"
@@ -131,8 +137,8 @@ def make_all(
         settings = dataclasses.replace(study.config.distil, student=student)
         with_student = dataclasses.replace(
             study,
-            # two, so that each gets a folder of its own
-            recipes=(Recipe(("distil",)), Recipe(("distil", "int8-openvino"))),
+            # several, so that each gets a folder of its own
+            recipes=tuple(map(Recipe, STUDENTS)),
             out=options.work / "compression" / "students",
             config=dataclasses.replace(study.config, distil=settings),
         )
@@ -140,7 +146,9 @@ def make_all(
         left_out |= made.left_out
         variants += [
             dataclasses.replace(
-                v, name=v.name.replace("distil", "student"), methods=("student", *v.methods[1:])
+                v,
+                name=v.name.replace("distil", "student"),
+                methods=tuple("student" if m == "distil" else m for m in v.methods),
             )
             for v in made.variants
         ]
