@@ -11,13 +11,10 @@ import os
 import shutil
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from dinomask.errors import DinomaskError
 from peers.runner_files import read_json, write_json
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 COMPLETE_FILE = "complete.json"
 """Stands in an environment in which everything was installed."""
@@ -61,9 +58,9 @@ class Environment:
             return python
         print(f"{self.name}: building an environment in {home}", flush=True)
         folder.mkdir(parents=True, exist_ok=True)
-        if shutil.which("uv"):
-            _run(["uv", "venv", "--quiet", "--clear", "--python", self.python, str(home)])
-            _run(["uv", "pip", "install", "--quiet", "--python", str(python), *self.requirements])
+        if uv := _find_uv():
+            _run([uv, "venv", "--quiet", "--clear", "--python", self.python, str(home)])
+            _run([uv, "pip", "install", "--quiet", "--python", str(python), *self.requirements])
         else:
             _run([self._find_python(), "-m", "venv", "--clear", str(home)])
             _run([str(python), "-m", "pip", "install", "--quiet", *self.requirements])
@@ -81,6 +78,12 @@ class Environment:
                 remedy=f"Install uv (https://docs.astral.sh/uv) or Python {self.python}.",
             )
         return found
+
+
+def _find_uv() -> str | None:
+    """Return uv of this environment, which `make install` put there, or of the machine."""
+    own = Path(sys.executable).with_name("uv.exe" if os.name == "nt" else "uv")
+    return str(own) if own.exists() else shutil.which("uv")
 
 
 def _run(command: list[str]) -> None:
