@@ -81,7 +81,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(prefix="dinomask-large-") as folder:
         for name in options.methods:
             side = options.cellpose_side if name == "cellpose" else options.side
-            rows[name] = measure(name, side, work, Path(folder))
+            own = Path(folder) / name
+            own.mkdir()
+            rows[name] = measure(name, side, work, own)
             print(json.dumps({name: rows[name]}), flush=True)
     show(rows)
     if options.json:
