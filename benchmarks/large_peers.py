@@ -61,7 +61,8 @@ DISTRIBUTED = (
     "dask-image==2026.5.0",
     "dask-jobqueue==0.9.0",
     "distributed==2026.8.0",
-    "zarr==3.1.6",
+    # its distributed run opens arrays as zarr did before version 3
+    "zarr==2.18.7",
 )
 
 
@@ -104,6 +105,8 @@ def measure(name: str, side_px: int, work: Path, folder: Path) -> dict[str, Any]
     image = write_repeated(folder, side_px, 1)
     if name == "stardist":
         image = _as_npy(image)
+    if name == "cellpose":
+        image = _as_zarr_2(image)
     labels = folder / f"{name}.{'npy' if name == 'stardist' else 'zarr'}"
     report = folder / f"{name}.json"
     job = {
@@ -153,6 +156,14 @@ def _as_npy(path: Path) -> Path:
     whole = np.lib.format.open_memmap(out, "w+", array.dtype, array.shape)
     whole[...] = array[...]
     whole.flush()
+    return out
+
+
+def _as_zarr_2(path: Path) -> Path:
+    """Write an array in zarr's second format, the only one that Cellpose's zarr reads."""
+    array = zarr.open_array(path, mode="r")
+    out = path.with_name(f"{path.stem}_v2.zarr")
+    zarr.create_array(out, data=array[...], chunks=array.chunks, zarr_format=2)
     return out
 
 

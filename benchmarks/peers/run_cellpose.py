@@ -189,8 +189,8 @@ def predict(job: dict[str, Any]) -> None:
     files.predict_all(job, load, PACKAGES)
 
 
-def in_three_channels(block_yx: Any) -> Any:
-    """Show a grey block as the RGB that the network was trained on."""
+def in_three_channels(block_yx: Any, crop: Any) -> Any:
+    """Show a grey block as the RGB that the network was trained on; Cellpose says its place."""
     return np.repeat(np.asarray(block_yx)[..., None], 3, axis=-1)
 
 
@@ -213,7 +213,12 @@ def large(job: dict[str, Any]) -> None:
                 "diam_mean": job["recipe"]["diameter_px"],
                 "nchan": 3,
             },
-            eval_kwargs={"diameter": job["diameter_px"], "channels": None, "channel_axis": -1},
+            eval_kwargs={
+                # it computes overlaps from it, in whole pixels
+                "diameter": round(job["diameter_px"]),
+                "channels": None,
+                "channel_axis": -1,
+            },
             cluster_kwargs={
                 "n_workers": 1,
                 "ncpus": 1,
