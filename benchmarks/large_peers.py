@@ -1,4 +1,4 @@
-"""One large image: DINOmask, StarDist in blocks and Cellpose distributed, side by side.
+"""One large image: DINOmask, StarDist in blocks and Cellpose as it is, side by side.
 
     python benchmarks/large_peers.py [--side 8192] [--cellpose-side 2048] [--methods NAME ...]
         [--work FOLDER] [--json FILE]
@@ -7,16 +7,16 @@ The image is the sample of nuclei, repeated. StarDist and Cellpose are those tha
 `benchmarks/accuracy.py` trained last; how well they find nuclei is its business. Here it is
 asked how long each takes for a large image, how much memory beyond its loaded model, and
 whether all repeats of a nucleus fare alike: one that is found in most repeats and not in this
-one, or the other way round, was lost or won by where blocks end. StarDist and Cellpose are told
-overlaps wider than a nucleus; all three are told its diameter, and work with one thread.
+one, or the other way round, was lost or won by where blocks end. StarDist is told overlaps wider
+than a nucleus; DINOmask and Cellpose are told its diameter; all three work with one thread.
 
-Cellpose takes twenty times as long on a processor, so it gets a smaller image.
+Cellpose takes twenty times as long on a processor, so it gets a smaller image, and segments it in
+one call: its distributed run joins blocks of volumes alone.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import subprocess
 import sys
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy.typing as npt
-    from peers.environments import Environment
 
     from dinomask.measure.overlaps import Matching
 
@@ -55,15 +54,6 @@ BLOCK_PX = 1024
 OVERLAP_PX = 128
 MATCH_IOU = 0.7
 """From here on a nucleus is found; less is left of one that is cut by a block's end."""
-
-DISTRIBUTED = (
-    "dask==2026.8.0",
-    "dask-image==2026.5.0",
-    "dask-jobqueue==0.9.0",
-    "distributed==2026.8.0",
-    # its distributed run opens arrays as zarr did before version 3
-    "zarr==2.18.7",
-)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -101,13 +91,12 @@ def measure(name: str, side_px: int, work: Path, folder: Path) -> dict[str, Any]
         if trained is None:
             message = f"{name} is not trained: run benchmarks/accuracy.py --methods {name} first"
             raise SystemExit(message)
-        python = large_environment(method.environment).build(work / "environments")
+        python = method.environment.build(work / "environments")
     image = write_repeated(folder, side_px, 1)
-    if name == "stardist":
+    is_peer = method.environment is not None
+    if is_peer:
         image = _as_npy(image)
-    if name == "cellpose":
-        image = _as_zarr_2(image)
-    labels = folder / f"{name}.{'npy' if name == 'stardist' else 'zarr'}"
+    labels = folder / f"{name}.{'npy' if is_peer else 'zarr'}"
     report = folder / f"{name}.json"
     job = {
         "folder": str(trained),
@@ -141,14 +130,6 @@ def measure(name: str, side_px: int, work: Path, folder: Path) -> dict[str, Any]
     }
 
 
-def large_environment(environment: Environment) -> Environment:
-    """Return a peer's environment, with what Cellpose's distributed run needs beside."""
-    if environment.name != "cellpose":
-        return environment
-    requirements = (*environment.requirements, *DISTRIBUTED)
-    return dataclasses.replace(environment, name="cellpose-large", requirements=requirements)
-
-
 def _as_npy(path: Path) -> Path:
     """Write an array of zarr as a file that numpy maps into memory."""
     array = zarr.open_array(path, mode="r")
@@ -156,14 +137,6 @@ def _as_npy(path: Path) -> Path:
     whole = np.lib.format.open_memmap(out, "w+", array.dtype, array.shape)
     whole[...] = array[...]
     whole.flush()
-    return out
-
-
-def _as_zarr_2(path: Path) -> Path:
-    """Write an array in zarr's second format, the only one that Cellpose's zarr reads."""
-    array = zarr.open_array(path, mode="r")
-    out = path.with_name(f"{path.stem}_v2.zarr")
-    zarr.create_array(out, data=array[...], chunks=array.chunks, zarr_format=2)
     return out
 
 

@@ -189,45 +189,22 @@ def predict(job: dict[str, Any]) -> None:
     files.predict_all(job, load, PACKAGES)
 
 
-def in_three_channels(block_yx: Any, crop: Any) -> Any:
-    """Show a grey block as the RGB that the network was trained on; Cellpose says its place."""
-    return np.repeat(np.asarray(block_yx)[..., None], 3, axis=-1)
-
-
 def large(job: dict[str, Any]) -> None:
-    """Segment one large grey image in blocks, by Cellpose's distributed run on one worker."""
-    import zarr
-    from cellpose.contrib import distributed_segmentation as distributed
+    """Segment one large grey image in one call, as Cellpose tiles its network by itself.
 
-    image = zarr.open(job["image"], mode="r")
+    Its distributed run (`cellpose.contrib.distributed_segmentation`) joins blocks of volumes
+    alone: with planes it ends in an error.
+    """
+    model = new_model(job, Path(job["folder"]) / NAME)
+    grey = np.load(job["image"], mmap_mode="r")
 
     def run() -> dict[str, Any]:
-        _, boxes = distributed.distributed_eval(
-            image,
-            (job["block_px"], job["block_px"]),
-            job["labels"],
-            preprocessing_steps=[(in_three_channels, {})],
-            model_kwargs={
-                "gpu": False,
-                "pretrained_model": str(Path(job["folder"]) / NAME),
-                "diam_mean": job["recipe"]["diameter_px"],
-                "nchan": 3,
-            },
-            eval_kwargs={
-                # it computes overlaps from it, in whole pixels
-                "diameter": round(job["diameter_px"]),
-                "channels": None,
-                "channel_axis": -1,
-            },
-            cluster_kwargs={
-                "n_workers": 1,
-                "ncpus": 1,
-                "threads_per_worker": job["threads"],
-                "memory_limit": "8GB",
-            },
-            temporary_directory=job["temporary"],
-        )
-        return {"objects": len(boxes)}
+        # as the RGB that the network was trained on
+        image = np.repeat(np.asarray(grey)[..., None], 3, axis=-1)
+        diameter = job["diameter_px"]
+        labels = model.eval(image, channels=None, channel_axis=-1, diameter=diameter)[0]
+        np.save(job["labels"], labels.astype(np.int32))
+        return {"objects": int(labels.max())}
 
     files.measure_large(job, run)
 
