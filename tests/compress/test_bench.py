@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 from typing import TYPE_CHECKING, Any
@@ -10,16 +11,18 @@ import numpy as np
 import psutil
 import pytest
 import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dinomask.compress.bench import report as report_module
 from dinomask.compress.bench.chart import draw_chart
 from dinomask.compress.bench.measure import STAGES, Bench
 from dinomask.compress.bench.process import VariantProcess
-from dinomask.compress.bench.report import bench
+from dinomask.compress.bench.report import bench, most_at_once, parted
 from dinomask.compress.bench.variant import Variant
 from dinomask.compress.material import Source
 from dinomask.config import BenchConfig, SegmentConfig, TileConfig
-from dinomask.errors import CancelledError, DinomaskError, EngineError
+from dinomask.errors import CancelledError, DinomaskError, EngineError, SettingsError
 from dinomask.terminal import compression_table
 from dinomask.train.datasets import Sample
 from tests.compress.in_process import InProcess
@@ -201,3 +204,30 @@ def test_a_variant_that_can_not_be_loaded_says_why() -> None:
     with VariantProcess("nothing", config, lambda: None) as process:
         with pytest.raises(DinomaskError, match="'nothing'"):
             process.wait_until_ready()
+
+
+@settings(max_examples=40, deadline=None)
+@given(n=st.integers(1, 40), most=st.integers(2, 12))
+def test_groups_hold_every_variant_once_and_the_original_always(n: int, most: int) -> None:
+    variants = [Variant(str(i), "tiny") for i in range(n)]
+    groups = parted(variants, most)
+    assert all(group[0] is variants[0] and len(group) <= most for group in groups)
+    assert [v for group in groups for v in group[1:]] == variants[1:]
+    assert max(map(len, groups)) - min(map(len, groups)) <= 1
+
+
+def test_groups_give_one_report(sources: list[Source], tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, shaken_tiles=0, feature_tiles=0, variants_at_once=2)
+    three = (*VARIANTS, Variant("again", "tiny", methods=("fuse",), precision="fp32"))
+    report = bench(three, sources, tmp_path, config, SEGMENT)
+    assert [row["name"] for row in report["variants"]] == ["original", "bf16", "again"]
+    assert report["groups"] == [["original", "bf16"], ["original", "again"]]
+    again = report["variants"][2]
+    assert again["quality"]["agreement"] == 1
+    assert again["speedup"] > 0
+
+
+def test_at_least_two_fit_at_once() -> None:
+    assert most_at_once() >= 2
+    with pytest.raises(SettingsError, match="variants at once"):
+        BenchConfig(variants_at_once=1)

@@ -37,7 +37,17 @@ class BenchConfig:
     stability: float = 0.9
     """Least S = AP ratio × throughput ratio of a recommended variant."""
 
+    variants_at_once: int | None = None
+    """Variants that are loaded at once, the original among them; more are measured in groups, each
+    beside the original. None takes as many as fit into the machine's memory."""
+
     def __post_init__(self) -> None:
+        require(
+            self.variants_at_once is None or self.variants_at_once >= 2,
+            "at least 2 variants at once",
+            self.variants_at_once,
+            "Use 2, or leave it out.",
+        )
         require(self.bench_images >= 1, "at least 1 image", self.bench_images, "Use 24.")
         require(self.rounds >= 1, "at least 1 round", self.rounds, "Use 20.")
         for name in ("feature_tiles", "shaken_tiles"):

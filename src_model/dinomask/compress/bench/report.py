@@ -6,6 +6,8 @@ import contextlib
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+import psutil
+
 import dinomask
 from dinomask.compress.bench.figures import OTHER, collect
 from dinomask.compress.bench.measure import Bench
@@ -20,6 +22,12 @@ if TYPE_CHECKING:
     from dinomask.compress.bench.variant import Variant
     from dinomask.compress.material import Source
     from dinomask.run.progress import OnProgress
+
+VARIANT_MB = 1000
+"""Memory of a process with PyTorch, a backend and a variant of a model."""
+
+MEMORY_SHARE = 0.6
+"""Part of the machine's memory that variants may take together."""
 
 
 def bench(
@@ -61,10 +69,17 @@ def bench(
     """
     config, segment = config or BenchConfig(), segment or SegmentConfig()
     away = [dataclasses.replace(source, kind=OTHER + source.kind) for source in other]
-    measured = Bench(variants, [*sources, *away], config, segment, folder, on_progress)
-    with contextlib.ExitStack() as stack:
-        measured.run(stack)
-    rows = collect(measured, on_progress)
+    groups = parted(variants, config.variants_at_once or most_at_once())
+    rows: list[dict[str, Any]] = []
+    failed: dict[str, str] = {}
+    for number, group in enumerate(groups):
+        place = folder / f"group-{number + 1}" if len(groups) > 1 else folder
+        measured = Bench(group, [*sources, *away], config, segment, place, on_progress)
+        with contextlib.ExitStack() as stack:
+            measured.run(stack)
+        # ratios are to the original of the same group; it is told once
+        rows += collect(measured, on_progress)[min(number, 1) :]
+        failed |= measured.failed
     add_verdicts(rows, config)
     name, words = recommend(rows)
     return {
@@ -75,7 +90,29 @@ def bench(
         "images": len(sources),
         "folder": str(folder),
         "variants": rows,
-        "failed": measured.failed,
+        "failed": failed,
+        "groups": [[variant.name for variant in group] for group in groups],
         "recommended": name,
         "recommendation": words,
     }
+
+
+def parted(variants: Sequence[Variant], most: int) -> list[list[Variant]]:
+    """Part variants into groups of at most so many, each led by the original.
+
+    Parameters
+    ----------
+    variants : the original first
+    most : variants of a group, at least 2
+    """
+    original, *others = variants
+    n = max(1, -(-len(others) // (most - 1)))
+    return [
+        [original, *others[i * len(others) // n : (i + 1) * len(others) // n]] for i in range(n)
+    ]
+
+
+def most_at_once() -> int:
+    """Return how many variants this machine's memory holds, each in a process of its own."""
+    total_mb = psutil.virtual_memory().total / 1e6
+    return max(2, int(MEMORY_SHARE * total_mb / VARIANT_MB))
