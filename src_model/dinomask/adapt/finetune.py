@@ -159,8 +159,8 @@ def _learn(
     learning.run(
         lambda tensors: judge.quality(fit, tensors, learning.step),
         clock,
-        held_out_s / views_cost(judge.scales),
-        held_out_s + GATE_LOOKS * reference_s,
+        held_out_s,
+        held_out_s * views_cost(judge.scales) + GATE_LOOKS * reference_s,
     )
     return before, n_confident
 

@@ -137,8 +137,8 @@ class Judge:
     ) -> Figures:
         """Measure an adapter, or the base without one, on everything.
 
-        The base is taken at the threshold that suits it best, and looks at the scales at
-        which the adapter does: what is better must have been learned.
+        Each is judged as it will be used: the base at the threshold that suits it best and
+        at one scale, the adapter at the scales that it asks for, which it has learned too.
 
         Parameters
         ----------
@@ -146,7 +146,8 @@ class Judge:
         phase : that listeners are told
         kept : its AP on the reference, where that is known already
         """
-        held_out = self._scores(fit, tensors, self._held_out, phase, scales=self.scales)
+        scales = () if tensors is None else self.scales
+        held_out = self._scores(fit, tensors, self._held_out, phase, scales=scales)
         threshold = held_out.best_threshold(self._usual)
         aps = held_out.at(threshold)
         kept = self.kept(fit, tensors, phase) if kept is None else kept
