@@ -22,6 +22,7 @@ def row(name: str, ap: float, speedup: float, size_mb: float, **more: Any) -> di
         "speedup": speedup,
         "network_speedup": speedup,
         "size_mb": size_mb,
+        "target_diameter_px": 32.0,
         "peak_memory_mb": 1000.0,
         "model_memory_mb": 200.0,
         **more,
@@ -71,6 +72,15 @@ def test_the_fastest_that_loses_little_is_recommended_in_words() -> None:
     assert words == "Use int8: 2.2 × faster, −0.4 AP, 3.6 × smaller."
     assert rows[3]["objections"] == ["loses 10.0 points of AP"]
     assert recommend(judged(row("student", 0.7, 5, 4), tolerance=20.0))[0] == "student"
+
+
+def test_fewer_pixels_count_as_a_faster_network() -> None:
+    coarse = row("coarse", 0.8, 1.9, 16.0, network_speedup=1.0, target_diameter_px=24.0)
+    by_chance = row("merge", 0.8, 1.9, 16.0, network_speedup=1.0)
+    rows = judged(coarse, by_chance)
+    assert recommend(rows)[0] == "coarse"
+    assert not rows[1]["objections"]
+    assert rows[2]["objections"] == ["is neither faster nor smaller"]
 
 
 def test_what_is_slower_is_not_recommended_however_small() -> None:

@@ -15,12 +15,14 @@ from dinomask.compress.bench.quality import (
     list_changes,
     summarise,
 )
+from dinomask.nets.catalogue import find_model, read_manifest
 from dinomask.run.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dinomask.compress.bench.measure import Bench
+    from dinomask.compress.bench.variant import Variant
     from dinomask.run.progress import OnProgress
 
 OTHER = "other domain: "
@@ -50,6 +52,7 @@ def collect(bench: Bench, on_progress: OnProgress | None = None) -> list[dict[st
                 "adapter": variant.adapter,
                 "methods": list(variant.methods),
                 "size_mb": about["size_bytes"] / 1e6,
+                "target_diameter_px": _target_px(variant),
                 **{k: about[k] for k in ("parameters", "macs", "load_s", "first_tile_s")},
                 **_speed(bench, v),
                 **_memory(bench, v, about),
@@ -82,6 +85,11 @@ def _judge_all(
             done, seconds = i + 1, time.monotonic() - started
             on_progress(Progress("score", done, len(bench.sources), seconds))
     return judged
+
+
+def _target_px(variant: Variant) -> float:
+    """Return the diameter at which a variant is shown objects."""
+    return read_manifest(find_model(variant.model)).architecture.target_diameter_px
 
 
 def _speed(bench: Bench, v: int) -> dict[str, Any]:

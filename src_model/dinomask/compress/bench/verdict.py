@@ -31,6 +31,7 @@ def add_verdicts(rows: Sequence[Row], config: BenchConfig) -> None:
             "ap50_95_points": 100 * (row["quality"]["ap50_95"] - original["quality"]["ap50_95"]),
             "speedup": row["speedup"],
             "network_speedup": row["network_speedup"],
+            "pixels": (row["target_diameter_px"] / original["target_diameter_px"]) ** 2,
             "smaller": original["size_mb"] / row["size_mb"],
             "memory": row["peak_memory_mb"] / original["peak_memory_mb"],
             "model_memory": row["model_memory_mb"] / max(original["model_memory_mb"], 1e-9),
@@ -97,9 +98,11 @@ def objections(row: Row, config: BenchConfig) -> list[str]:
 def certain_speedup(row: Row) -> float:
     """Return the speedup that both the network alone and whole images show.
 
-    A network that isn't faster can't make images faster: that would be chance.
+    A network that isn't faster can't make images faster: that would be chance. One that is
+    shown the same objects at fewer pixels is as much faster.
     """
-    return float(min(row["relative"]["speedup"], row["relative"]["network_speedup"]))
+    relative = row["relative"]
+    return float(min(relative["speedup"], relative["network_speedup"] / relative["pixels"]))
 
 
 def recommend(rows: Sequence[Row]) -> tuple[str | None, str]:
