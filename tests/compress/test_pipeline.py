@@ -65,6 +65,7 @@ def test_the_manifest_tells_source_steps_and_sizes(models):
     assert list(models.iterdir()) == [made.folder]
 
 
+@pytest.mark.filterwarnings("ignore:bfloat16 is slower")
 def test_a_precision_is_used_where_it_is_left_to_the_model(models):
     made = compress("tiny", ["bf16"])
     load = Predictor.load

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from dinomask.compress.pipeline import Compressed
     from dinomask.nets.centermask import CenterMask
 
+# on a processor without instructions for it, which may be that of the tests
+pytestmark = pytest.mark.filterwarnings("ignore:bfloat16 is slower")
+
 TORCH = [
     m
     for m in METHODS

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Literal
 
-from dinomask.nets.precision import has_fast_bf16
+from dinomask.nets.precision import has_fast_bf16, processor_abilities
 
 if TYPE_CHECKING:
     from dinomask.compress.subject import Subject
@@ -43,10 +43,11 @@ class Precision:
 
     def apply(self, subject: Subject, settings: None, work: Work) -> Subject:
         """Note the arithmetic in the manifest, from which a predictor takes it."""
-        if self.kind == "bf16" and not has_fast_bf16(work.device):
+        can = has_fast_bf16(work.device) or processor_abilities()["avx512_bf16"]
+        if self.kind == "bf16" and not can:
             work.warn(
-                "bfloat16 is slower than float32 on a CPU without matrix units (AMX), such as"
-                " this one; use int8 instead, or a GPU"
+                "bfloat16 is slower than float32 on a CPU without instructions for it (AMX,"
+                " AVX512-BF16), such as this one; use int8 instead, or a GPU"
             )
         if self.kind == "fp16" and work.device.type != "cuda":
             work.note(

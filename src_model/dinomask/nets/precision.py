@@ -39,7 +39,7 @@ def processor_abilities() -> dict[str, bool]:
     """Tell what this machine's processor can do, by the names that artefacts ask for.
 
     ``vnni`` multiplies 8-bit integers and adds the products up without overflow;
-    ``amx_int8`` and ``amx_bf16`` are matrix units.
+    ``amx_int8`` and ``amx_bf16`` are matrix units; ``avx512_bf16`` multiplies pairs of bfloat16.
     """
     found = torch.cpu.get_capabilities()
 
@@ -52,4 +52,5 @@ def processor_abilities() -> dict[str, bool]:
         "vnni": has("avx512_vnni", "avx_vnni", "avx_vnni_int8") or not x86,
         "amx_int8": has("amx_int8"),
         "amx_bf16": has("amx_bf16"),
+        "avx512_bf16": has("avx512_bf16"),
     }
