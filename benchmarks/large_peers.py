@@ -1,7 +1,7 @@
 """One large image: DINOmask, StarDist in blocks and Cellpose as it is, side by side.
 
     python benchmarks/large_peers.py [--side 8192] [--cellpose-side 2048] [--methods NAME ...]
-        [--work FOLDER] [--json FILE]
+        [--iou 0.7] [--work FOLDER] [--json FILE]
 
 The image is the sample of nuclei, repeated. StarDist and Cellpose are those that
 `benchmarks/accuracy.py` trained last; how well they find nuclei is its business. Here it is
@@ -64,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--side", type=int, default=8192, help="of the image, in px")
     parser.add_argument("--cellpose-side", type=int, default=2048)
     parser.add_argument("--methods", nargs="+", choices=NAMES, default=NAMES)
+    parser.add_argument("--iou", type=float, default=MATCH_IOU, help="from which on it is found")
     parser.add_argument("--work", type=Path, help="folder of accuracy.py; default: a user cache")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(arguments)
@@ -74,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             side = options.cellpose_side if name == "cellpose" else options.side
             own = Path(folder) / name
             own.mkdir()
-            rows[name] = measure(name, side, work, own)
+            rows[name] = measure(name, side, work, own, options.iou)
             print(json.dumps({name: rows[name]}), flush=True)
     show(rows)
     if options.json:
@@ -82,7 +83,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         write_atomically(options.json, json.dumps(found, indent=1).encode())
 
 
-def measure(name: str, side_px: int, work: Path, folder: Path) -> dict[str, Any]:
+def measure(
+    name: str, side_px: int, work: Path, folder: Path, iou: float = MATCH_IOU
+) -> dict[str, Any]:
     """Let one method segment an image of its own, and judge what it found."""
     method = methods.MAKERS[name]()
     trained = newest_training(work, name)
@@ -125,7 +128,7 @@ def measure(name: str, side_px: int, work: Path, folder: Path) -> dict[str, Any]
         "side_px": side_px,
         **figures,
         "mpx_per_s": round(side_px**2 / figures["wall_s"] / 1e6, 3),
-        **fare_alike(_read(labels)),
+        **fare_alike(_read(labels), iou),
         "steps": None if trained is None else read_json(trained / TRAINED_FILE).get("steps"),
     }
 
@@ -154,7 +157,7 @@ def _read(path: Path) -> Labels:
     return np.asarray(array[...])
 
 
-def fare_alike(labels_yx: Labels) -> dict[str, Any]:
+def fare_alike(labels_yx: Labels, iou: float = MATCH_IOU) -> dict[str, Any]:
     """Tell how many nuclei are found, and how many fare otherwise than most of their repeats.
 
     Nuclei at the border of the sample are left out: there, a repeat meets the next one.
@@ -168,7 +171,7 @@ def fare_alike(labels_yx: Labels) -> dict[str, Any]:
     for y in range(0, n * period, period):
         for x in range(0, n * period, period):
             matching = match(truth, labels_yx[y : y + period, x : x + period].astype(np.int64))
-            hits.append(_hit(matching, inner))
+            hits.append(_hit(matching, inner, iou))
     hit = np.array(hits)
     usual = hit.mean(axis=0) >= 0.5
     return {
@@ -178,11 +181,11 @@ def fare_alike(labels_yx: Labels) -> dict[str, Any]:
     }
 
 
-def _hit(matching: Matching, ids: Labels) -> Labels:
+def _hit(matching: Matching, ids: Labels, iou: float) -> Labels:
     """Tell which of some true objects are found."""
     r, q, shared = matching.reference_index, matching.prediction_index, matching.overlap_px
     areas = matching.reference_areas_px[r] + matching.prediction_areas_px[q]
-    found = shared / (areas - shared) >= MATCH_IOU
+    found = shared / (areas - shared) >= iou
     return np.isin(ids, matching.reference_ids[r[found]])
 
 
