@@ -20,10 +20,12 @@ def model():
     return compressible_model()
 
 
-@pytest.mark.parametrize("stem_blocks", [(1, 1, 1), (2, 1, 3)])
+@pytest.mark.parametrize("stem_blocks", [(1, 1, 1), (2, 1, 12)])
 def test_every_channel_of_the_heads_is_in_one_group(model, stem_blocks):
     model = grow_stem(model, stem_blocks)
     groups = channel_groups(model)
+    # what is kept is looked up by them
+    assert len({group.name for group in groups}) == len(groups)
     wide = {"pyramid_width": 32, "detail_width": 24, "mask_width": 40, "iou_width": 48}
     other = CenterMask(dataclasses.replace(model.config, **wide)).state_dict()
     changed = {

@@ -146,9 +146,10 @@ def _pyramid_groups(model: CenterMask) -> list[Group]:
 def _stem_block_groups(model: CenterMask) -> list[Group]:
     groups = []
     for (stage, kind), n in zip(STEM_STAGES, model.config.stem_blocks, strict=True):
-        for path in (f"pyramid.stem.{stage}.{i}" for i in range(1, n + 1)):
+        for i in range(1, n + 1):
+            path = f"pyramid.stem.{stage}.{i}"
             inner = (f"{path}.block.0",), (f"{path}.block.1",), (f"{path}.out",)
-            groups.append(Group(f"{stage} within {path[-1]}", kind, *inner))
+            groups.append(Group(f"{stage} within {i}", kind, *inner))
     return groups
 
 
