@@ -1,6 +1,6 @@
 """Measure the tiled pipeline: memory, overhead over the bare network, engines, planning.
 
-    python benchmarks/tiling.py [plan memory overhead engines] [--repeats 5] [--side 1536]
+    python benchmarks/tiling.py [plan sides memory overhead engines] [--repeats 5] [--side 1536]
                                 [--memory-sides 4096 32768] [--magnify 8] [--json FILE]
 
 The image is the sample of fluorescent nuclei, repeated side by side in a chunked zarr on disk
@@ -15,10 +15,13 @@ memory    Peak of resident memory above that of the loaded, warmed-up model, in 
           stitching and drawing take of the time.
 overhead  Time from image to written labels, without loading the model and fitting percentiles,
           against the network alone on the same tiles, which are in memory. Both in turn, so that
-          what else the machine does hits both; medians. The ratio of CPU seconds is the steadier.
+          what else the machine does hits both; medians, and the median of the turns' ratios. The
+          ratio of CPU seconds is the steadier.
 engines   The detect stage with two workers against one, in turn; medians. Workers are started and
           have loaded the model before, as in a long run. Needs as many free cores as workers.
 plan      Planning a million pixels squared, and looking up tiles of it.
+sides     Time of the network on one tile of each of several sides, in turn: by pixel, and by pixel
+          of the core.
 
 Everything runs with one thread (a worker), but for the engines.
 """
@@ -63,7 +66,8 @@ SAMPLE = Path(__file__).resolve().parents[1] / "sample_data" / "nuclei.tif"
 SAMPLE_DIAMETER_PX = 26.0
 CHUNK_PX = 512
 HUGE_PX = 1_000_000
-PARTS = ("plan", "memory", "overhead", "engines")
+TILE_SIDES_PX = (224, 336, 448, 560, 672, 784, 1008)
+PARTS = ("plan", "sides", "memory", "overhead", "engines")
 
 
 def write_repeated(folder: Path, side_px: int, magnify: int) -> Path:
@@ -89,7 +93,9 @@ def write_repeated(folder: Path, side_px: int, magnify: int) -> Path:
     return path
 
 
-def settings(magnify: int = 1, threads: int = 1, tile_px: int = 448) -> SegmentConfig:
+def settings(
+    magnify: int = 1, threads: int = 1, tile_px: int = TileConfig.tile_px
+) -> SegmentConfig:
     """Return the default settings with the size of the sample's nuclei."""
     diameter_px = SAMPLE_DIAMETER_PX * magnify
     return SegmentConfig(
@@ -109,6 +115,32 @@ def measure_plan() -> dict[str, Any]:
     peak_mb = tracemalloc.get_traced_memory()[1] / 1e6
     tracemalloc.stop()
     return {"tiles": len(plan), "seconds": round(taken_s, 4), "allocated_mb": round(peak_mb, 3)}
+
+
+def measure_sides(image: Image, repeats: int) -> dict[str, Any]:
+    """Time one tile of each side, in turn."""
+    config = settings()
+    predictor = Predictor.load(config)
+    normaliser = fit_normaliser(image)
+    scale = predictor.target_diameter_px / SAMPLE_DIAMETER_PX
+    tiles = {
+        side: read_scaled(image, normaliser, scale, (0, 0, side, side)) for side in TILE_SIDES_PX
+    }
+    taken_s: dict[int, list[float]] = {side: [] for side in tiles}
+    for turn in range(repeats + 1):
+        for side, tile in tiles.items():
+            started = time.perf_counter()
+            predictor.detect(tile, config.detect)
+            if turn:
+                taken_s[side].append(time.perf_counter() - started)
+    found: dict[str, Any] = {}
+    for side, times in taken_s.items():
+        seconds = statistics.median(times)
+        found[f"{side} px, ns a pixel"] = round(seconds / side**2 * 1e9)
+        found[f"{side} px, of its core"] = round(
+            seconds / (side - 2 * config.tiles.halo_px) ** 2 * 1e9
+        )
+    return found
 
 
 def measure_memory(path: Path, magnify: int) -> dict[str, Any]:
@@ -184,13 +216,14 @@ def measure_overhead(image: Image, repeats: int, tile_px: int) -> dict[str, Any]
             if wall is not None:
                 wall.append(time.perf_counter() - started)
     parts = {k: statistics.median(s[k] for s in stages) for k in ("detect", "stitch", "render")}
-    whole_s = statistics.median(s["detect"] + s["stitch"] + s["render"] for s in stages)
-    network_s = statistics.median(bare_s)
+    wholes_s = [s["detect"] + s["stitch"] + s["render"] for s in stages]
+    whole_s, network_s = statistics.median(wholes_s), statistics.median(bare_s)
+    turns = [whole / bare for whole, bare in zip(wholes_s, bare_s, strict=True)]
     return {
         "tiles": len(tiles),
         "network_s": round(network_s, 3),
         **{f"{k}_s": round(v, 3) for k, v in parts.items()},
-        "wall_ratio": round(whole_s / network_s, 3),
+        "wall_ratio": round(statistics.median(turns), 3),
         # with finding the percentiles and examining the image
         "cpu_ratio": round(statistics.median(pipeline_cpu_s) / statistics.median(bare_cpu_s), 3),
         "stitch_render_share": round((parts["stitch"] + parts["render"]) / whole_s, 4),
@@ -239,12 +272,15 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         if "plan" in arguments.parts:
             found["plan"] = measure_plan()
             show("plan", found["plan"])
+        image = open_image(write_repeated(folder, arguments.side, 1))
+        if "sides" in arguments.parts:
+            found["sides"] = measure_sides(image, arguments.repeats)
+            show("sides", found["sides"])
         for side in arguments.memory_sides if "memory" in arguments.parts else []:
             path = write_repeated(folder, side, arguments.magnify)
             key = f"memory {side}"
             found[key] = in_own_process("--own", str(path), "--magnify", str(arguments.magnify))
             show(key, found[key])
-        image = open_image(write_repeated(folder, arguments.side, 1))
         if "overhead" in arguments.parts:
             found["overhead"] = measure_overhead(image, arguments.repeats, tile)
             show("overhead", found["overhead"])
@@ -269,7 +305,9 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", default=PARTS)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--side", type=int, default=1536, help="of overhead and engines, in px")
-    parser.add_argument("--tile", type=int, default=448, help="of overhead and engines")
+    parser.add_argument(
+        "--tile", type=int, default=TileConfig.tile_px, help="of overhead and engines"
+    )
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--memory-sides", type=int, nargs="+", default=[4096, 32768])
     parser.add_argument("--magnify", type=int, default=8)

@@ -39,12 +39,12 @@ def test_cores_partition_the_scaled_image(plan: TilePlan) -> None:
 
 
 @given(plans())
-def test_read_is_a_square_tile_that_holds_core_and_halo(plan: TilePlan) -> None:
-    side, halo = plan.config.tile_px, plan.config.halo_px
+def test_read_holds_core_and_halo(plan: TilePlan) -> None:
+    halo = plan.config.halo_px
     for i in range(len(plan)):
         tile = plan[i]
         for axis in (0, 1):
-            size = plan.shape_scaled_yx[axis]
+            side, size = plan.tile_yx_px[axis], plan.shape_scaled_yx[axis]
             core_low, core_high = tile.core_yxyx_px[axis], tile.core_yxyx_px[axis + 2]
             low, high = tile.read_yxyx_px[axis], tile.read_yxyx_px[axis + 2]
             assert high - low == side
@@ -52,6 +52,16 @@ def test_read_is_a_square_tile_that_holds_core_and_halo(plan: TilePlan) -> None:
             assert high <= max(size, side)
             assert low <= max(0, core_low - halo)
             assert high >= min(size, core_high + halo)
+
+
+@given(plans())
+def test_tiles_are_no_larger_than_they_need_be(plan: TilePlan) -> None:
+    for side, n, size in zip(plan.tile_yx_px, plan.grid_yx, plan.shape_scaled_yx, strict=True):
+        assert side % 28 == 0 or side == plan.config.tile_px
+        assert 112 <= side <= plan.config.tile_px
+        # tiles of a step less would not cover the image with two halos where they overlap
+        shorter = side - (side % 28 or 28)
+        assert side == 112 or n * shorter - 2 * plan.config.halo_px * (n - 1) < size
 
 
 @given(plans())
@@ -69,14 +79,14 @@ def test_no_tile_is_a_sliver(plan: TilePlan) -> None:
 
 
 def test_an_image_that_fits_is_one_tile() -> None:
-    plan = plan_tiles((300, 448), 1.0, TileConfig())
+    plan = plan_tiles((300, 448), 1.0, TileConfig(448))
     assert len(plan) == 1
     assert plan[0].core_yxyx_px == (0, 0, 300, 448)
-    assert plan[0].read_yxyx_px == (0, 0, 448, 448)
+    assert plan[0].read_yxyx_px == (0, 0, 308, 448)
 
 
 def test_one_pixel_more_makes_two_even_tiles() -> None:
-    plan = plan_tiles((449, 448), 1.0, TileConfig())
+    plan = plan_tiles((449, 448), 1.0, TileConfig(448))
     assert [plan[i].core_yxyx_px for i in range(len(plan))] == [
         (0, 0, 224, 448),
         (224, 0, 449, 448),
@@ -100,7 +110,7 @@ def test_a_huge_image_is_planned_at_once() -> None:
     elapsed_s = time.perf_counter() - start
     assert last.core_yxyx_px[2:] == (1_000_000, 1_000_000)
     assert last.read_yxyx_px[2:] == (1_000_000, 1_000_000)
-    assert len(plan) == math.ceil((1_000_000 - 128) / 320) ** 2
+    assert len(plan) == math.ceil((1_000_000 - 128) / 432) ** 2
     # listing ten million tiles would take seconds
     assert elapsed_s < 0.1
 

@@ -91,6 +91,24 @@ def write_artefact(folder: Path, manifest: Manifest, artefact: Artefact) -> Mani
     return manifest
 
 
+SATURATES = ("vnni",)
+"""On x86 without VNNI, sums of two products of 8 bits overflow 16 bits, and results are wrong."""
+
+
+def reason_against_sums() -> str | None:
+    """Say that this processor would overflow in sums of 8-bit products; None if it doesn't."""
+    # needs PyTorch, which only methods import
+    from dinomask.nets.precision import processor_abilities
+
+    abilities = processor_abilities()
+    if all(abilities[name] for name in SATURATES):
+        return None
+    return (
+        "this processor has no VNNI, so sums of 8-bit products would overflow; int8-openvino"
+        " works without"
+    )
+
+
 def reason_without(libraries: Sequence[str]) -> str | None:
     """Say which of the libraries is missing and how to get it; None if all are there."""
     missing = [name for name in libraries if not is_installed(name)]

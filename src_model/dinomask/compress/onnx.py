@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from dinomask.compress.artefacts import FLOAT_TOLERANCE, Artefact, reason_without
+from dinomask.compress.artefacts import (
+    FLOAT_TOLERANCE,
+    SATURATES,
+    Artefact,
+    reason_against_sums,
+    reason_without,
+)
 from dinomask.compress.calibration import Calibration
 from dinomask.compress.exportable import require_same
 from dinomask.compress.onnx_files import reason_against_export, write_onnx
@@ -30,9 +36,6 @@ NEEDED = ("onnxruntime", "onnx", "onnxscript")
 
 HEADS = ("detector.", "pyramid.", "mask.", "mask_iou.")
 """Places of what lies behind the backbone, left in floating point where objects change."""
-
-SATURATES = ("vnni",)
-"""On x86 without VNNI, sums of two products of 8 bits overflow 16 bits, and results are wrong."""
 
 
 class Onnx:
@@ -72,7 +75,9 @@ class Int8Onnx:
 
     def reason_against(self, subject: Subject, settings: Int8Settings) -> str | None:
         """See `dinomask.compress.method.Implementation`."""
-        return reason_without(NEEDED) or reason_against_export(subject.model)
+        return (
+            reason_against_sums() or reason_without(NEEDED) or reason_against_export(subject.model)
+        )
 
     def apply(self, subject: Subject, settings: Int8Settings, work: Work) -> Subject:
         """Quantise; all but the backbone stays in float where objects would change too much."""
@@ -107,7 +112,9 @@ class Int8OnnxDynamic:
 
     def reason_against(self, subject: Subject, settings: None) -> str | None:
         """See `dinomask.compress.method.Implementation`."""
-        return reason_without(NEEDED) or reason_against_export(subject.model)
+        return (
+            reason_against_sums() or reason_without(NEEDED) or reason_against_export(subject.model)
+        )
 
     def apply(self, subject: Subject, settings: None, work: Work) -> Subject:
         """Quantise weights a channel; convolutions stay in float."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from safetensors.torch import save_file
 
-from dinomask.compress.artefacts import Artefact
+from dinomask.compress.artefacts import SATURATES, Artefact, reason_against_sums
 from dinomask.config import SegmentConfig
 from dinomask.nets.backends.torch_compiled import CompiledNetwork
 from dinomask.nets.backends.torch_eager import placed
@@ -62,13 +62,13 @@ class Int8Dynamic:
             return "its backbone has no linear layers, and convolutions stay as they are"
         if not can_quantise():
             return "this PyTorch has no dynamic quantisation; install torchao"
-        return None
+        return reason_against_sums()
 
     def apply(self, subject: Subject, settings: None, work: Work) -> Subject:
         """Write the weights of linear layers in 8 bits, the others in half precision."""
         path = _write(subject.model, work.folder, linear_weights(subject.model))
         artefact = Artefact.of(
-            work, "torch-int8", [path], ["torch"], precision="int8", processor=("vnni",)
+            work, "torch-int8", [path], ["torch"], precision="int8", processor=SATURATES
         )
         return dataclasses.replace(subject, artefact=artefact)
 

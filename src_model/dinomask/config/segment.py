@@ -12,6 +12,9 @@ from dinomask.config.model import PATCH_PX
 MIN_DIAMETER_PX = 1.0
 """Smallest object size that can be asked for."""
 
+MIN_TILE_PX = 8 * PATCH_PX
+"""Smallest side of what the network is shown."""
+
 TTA_SCALE_RANGE = (0.25, 4.0)
 """Scales of test-time augmentation; further away no object is of a size the model knows."""
 
@@ -42,8 +45,9 @@ class NormaliseConfig:
 class TileConfig:
     """How an image is cut, in model pixels (after resampling)."""
 
-    tile_px: int = 448
-    """Side of the read region, a multiple of 14."""
+    tile_px: int = 560
+    """Longest side of the read region, a multiple of 14; shorter where that covers the image with
+    as few tiles."""
 
     halo_px: int = 64
     """Margin around a tile's core; at least the radius of the largest object + 28."""
@@ -56,10 +60,10 @@ class TileConfig:
 
     def __post_init__(self) -> None:
         require(
-            self.tile_px >= 8 * PATCH_PX and self.tile_px % PATCH_PX == 0,
-            f"a tile side that is a multiple of {PATCH_PX} and at least {8 * PATCH_PX}",
+            self.tile_px >= MIN_TILE_PX and self.tile_px % PATCH_PX == 0,
+            f"a tile side that is a multiple of {PATCH_PX} and at least {MIN_TILE_PX}",
             self.tile_px,
-            "Use 448, or 224 where memory is short.",
+            "Use 560, or 224 where memory is short.",
         )
         require(
             0 <= self.halo_px <= self.tile_px // 2 - PATCH_PX,

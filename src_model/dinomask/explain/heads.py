@@ -6,7 +6,6 @@ FCOS: Tian et al., arXiv 1904.01355. SAG-Mask: Lee and Park, arXiv 1911.06667, e
 from __future__ import annotations
 
 import dataclasses
-import math
 import threading
 from typing import TYPE_CHECKING, Literal
 
@@ -65,9 +64,8 @@ class TileHeads:
         index = self._level_index(stride_px)
         rows = self.dense.strides_px == LEVEL_STRIDES_PX[index]
         values = self._values(kind, class_id)[rows]
-        # tiles are squares
-        side = math.isqrt(len(values))
-        map_yx = np.asarray(values.reshape(side, side).float().cpu())
+        n_rows = len(self.dense.locations_yx_px[rows][:, 0].unique())
+        map_yx = np.asarray(values.reshape(n_rows, -1).float().cpu())
         return Heatmap(map_yx, self.seen.place(self.tile, LEVEL_STRIDES_PX[index]))
 
     def merged(self, kind: Kind, class_id: int | None = None) -> Heatmap:
@@ -76,8 +74,12 @@ class TileHeads:
         finest = maps[0]
         for map_yx in maps[1:]:
             k = round(finest.shape[0] / map_yx.shape[0])
-            spread = map_yx.repeat(k, axis=0).repeat(k, axis=1)
-            finest = np.maximum(finest, spread[: finest.shape[0], : finest.shape[1]])
+            # a coarse level may end before the tile does
+            rows, columns = (
+                np.minimum(np.arange(n) // k, n_coarse - 1)
+                for n, n_coarse in zip(finest.shape, map_yx.shape, strict=True)
+            )
+            finest = np.maximum(finest, map_yx[np.ix_(rows, columns)])
         return Heatmap(finest, self.seen.place(self.tile, LEVEL_STRIDES_PX[0]))
 
     @torch.inference_mode()

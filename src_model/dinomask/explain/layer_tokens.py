@@ -110,24 +110,31 @@ def _owned_cells(seen: SeenImage, tile: Tile) -> Array:
 def _maps(seen: SeenImage, tile: Tile, layers: list[int]) -> dict[int, Array]:
     pixels = np.asarray(seen.read(tile).cpu())
     maps = seen.predictor.layer_tokens(pixels, layers)
-    side = (tile.read_yxyx_px[2] - tile.read_yxyx_px[0]) // PATCH_PX
+    grid_yx = _patches(tile)
     found = {}
     for layer, map_bdyx in zip(layers, maps, strict=True):
-        found[layer] = _on_patches(np.moveaxis(np.asarray(map_bdyx[0]), 0, 2), side)
+        found[layer] = _on_patches(np.moveaxis(np.asarray(map_bdyx[0]), 0, 2), grid_yx)
     return found
 
 
-def _on_patches(map_hwd: Array, side: int) -> Array:
+def _patches(tile: Tile) -> tuple[int, int]:
+    """Return how many patches a tile has along y and x."""
+    top, left, bottom, right = tile.read_yxyx_px
+    return (bottom - top) // PATCH_PX, (right - left) // PATCH_PX
+
+
+def _on_patches(map_hwd: Array, grid_yx: tuple[int, int]) -> Array:
     """Bring a map onto the grid of patches: the mean of finer cells, coarser ones repeated."""
-    k = map_hwd.shape[0] / side
+    height, width = grid_yx
+    k = map_hwd.shape[0] / height
     if k > 1:
         n = round(k)
-        cut = map_hwd[: side * n, : side * n]
-        finer: Array = cut.reshape(side, n, side, n, -1).mean(axis=(1, 3))
+        cut = map_hwd[: height * n, : width * n]
+        finer: Array = cut.reshape(height, n, width, n, -1).mean(axis=(1, 3))
         return finer
     if k < 1:
-        n = -(-side // map_hwd.shape[0])
-        return map_hwd.repeat(n, axis=0).repeat(n, axis=1)[:side, :side]
+        n = -(-height // map_hwd.shape[0])
+        return map_hwd.repeat(n, axis=0).repeat(n, axis=1)[:height, :width]
     return map_hwd
 
 
@@ -145,7 +152,7 @@ def _plain_blocks(backbone: Any) -> list[nn.Module] | None:
 def _raw_maps(seen: SeenImage, tile: Tile, blocks: list[nn.Module]) -> dict[int, Array]:
     backbone = seen.predictor.model.backbone
     n_prefix, own = sum(prefix_tokens(backbone)), threading.get_ident()
-    side = (tile.read_yxyx_px[2] - tile.read_yxyx_px[0]) // PATCH_PX
+    grid_yx = _patches(tile)
     kept: dict[int, Array] = {}
 
     def keep(i: int, output: torch.Tensor) -> None:
@@ -154,9 +161,8 @@ def _raw_maps(seen: SeenImage, tile: Tile, blocks: list[nn.Module]) -> dict[int,
             return
         values = np.asarray(output[0].float().cpu())
         if values.ndim == 2:
-            grid = round((len(values) - n_prefix) ** 0.5)
-            values = values[n_prefix:].reshape(grid, grid, -1)
-        kept[i] = _on_patches(values, side)
+            values = values[n_prefix:].reshape(*grid_yx, -1)
+        kept[i] = _on_patches(values, grid_yx)
 
     handles = [
         block.register_forward_hook(lambda _, __, out, i=i: keep(i, out))

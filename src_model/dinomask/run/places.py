@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dinomask.config.model import PATCH_PX
+from dinomask.config.segment import MIN_TILE_PX
 from dinomask.errors import ChunkError
 from dinomask.image.resample import scaled_length
 
@@ -24,9 +25,6 @@ Array = npt.NDArray[Any]
 
 CROP_PX = 168
 """Side of the crops, in model pixels, where the image is that large."""
-
-MIN_CROP_PX = 112
-"""Side of the smallest crops."""
 
 
 def busy_points(image: Image, normaliser: Normaliser, n_grid: int = 8, block_px: int = 64) -> Array:
@@ -72,10 +70,10 @@ def crop_windows(
     Returns
     -------
     half-open square windows in scaled pixels, of side `CROP_PX` or, where the
-    image is smaller, the least multiple of 14 from `MIN_CROP_PX` that shows all of it
+    image is smaller, the least multiple of 14 from `MIN_TILE_PX` that shows all of it
     """
     size = [scaled_length(length, scale) for length in shape_yx]
-    side = min(CROP_PX, max(MIN_CROP_PX, math.ceil(max(size) / PATCH_PX) * PATCH_PX))
+    side = min(CROP_PX, max(MIN_TILE_PX, math.ceil(max(size) / PATCH_PX) * PATCH_PX))
     windows: list[tuple[int, int, int, int]] = []
     for point in points_yx_px:
         start = []

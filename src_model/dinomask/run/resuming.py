@@ -40,6 +40,7 @@ def run_key(
         "score_threshold": predictor.score_threshold(config.detect),
         "settings": settings,
         "scale": plan.scale,
+        "tile_yx_px": list(plan.tile_yx_px),
     }
 
 

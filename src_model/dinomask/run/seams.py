@@ -176,7 +176,7 @@ def _untiled(work: TileWork, predictor: Predictor, window: Box) -> Stitched:
     for axis, size in enumerate(plan.shape_scaled_yx):
         first = math.floor(window[axis] * scale) - halo
         length = math.ceil(window[axis + 2] * scale) + halo - first
-        length = max(PATCH_PX * math.ceil(length / PATCH_PX), plan.config.tile_px)
+        length = max(PATCH_PX * math.ceil(length / PATCH_PX), plan.tile_yx_px[axis])
         first = max(0, min(first, size - length))
         read.append((first, first + length))
     (y0, y1), (x0, x1) = read

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dinomask.config.model import PATCH_PX
+from dinomask.config.segment import MIN_TILE_PX
 from dinomask.errors import InputError, SettingsError
 from dinomask.tiles.sight import owned
 
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from dinomask.instances import Array
 
 __all__ = ["Box", "Tile", "TilePlan", "owned", "plan_tiles"]
+
+SIDE_STEP_PX = 2 * PATCH_PX
+"""Sides are multiples of the coarsest stride, so that its map covers the tile."""
 
 Box = tuple[int, int, int, int]
 """y0, x0, y1, x1 in whole pixels, half-open."""
@@ -31,8 +36,8 @@ class Tile:
     ----------
     index : number in row-major order, from 0
     core_yxyx_px : what the tile owns, in scaled pixels
-    read_yxyx_px : what the network sees, in scaled pixels; always a square of
-        `tile_px`, so it may overhang an image that is smaller than a tile
+    read_yxyx_px : what the network sees, in scaled pixels; of `TilePlan.tile_yx_px`, so it
+        may overhang an image that is smaller
     """
 
     index: int
@@ -48,12 +53,13 @@ class TilePlan:
     Cores partition the scaled image. Reads are spread evenly from edge to
     edge and cores end midway in their overlaps, so no tile is a sliver and
     every core has at least the configured halo, except at the image's edge.
+    All tiles are of one size, no larger than what the image needs.
 
     Attributes
     ----------
     shape_yx : in image pixels
     scale : model pixels per image pixel
-    config : tile side, halo and seam margin, in model pixels
+    config : longest tile side, halo and seam margin, in model pixels
     """
 
     shape_yx: tuple[int, int]
@@ -85,6 +91,12 @@ class TilePlan:
         height, width = self.shape_scaled_yx
         return self._count(height), self._count(width)
 
+    @property
+    def tile_yx_px(self) -> tuple[int, int]:
+        """Size of what the network sees of each tile: `tile_px`, or less where that will do."""
+        height, width = self.shape_scaled_yx
+        return self._side(height), self._side(width)
+
     def __len__(self) -> int:
         n_y, n_x = self.grid_yx
         return n_y * n_x
@@ -97,11 +109,11 @@ class TilePlan:
         height, width = self.shape_scaled_yx
         top, bottom, read_top = self._along(row, height)
         left, right, read_left = self._along(column, width)
-        side = self.config.tile_px
+        tall, wide = self.tile_yx_px
         return Tile(
             index=index,
             core_yxyx_px=(top, left, bottom, right),
-            read_yxyx_px=(read_top, read_left, read_top + side, read_left + side),
+            read_yxyx_px=(read_top, read_left, read_top + tall, read_left + wide),
         )
 
     def core_image_yxyx(self, tile: Tile) -> tuple[float, float, float, float]:
@@ -122,8 +134,8 @@ class TilePlan:
     def reads_image_yxyx(self, indices: Array) -> Array:
         """Return the read regions of many tiles in image pixels, shape (N, 4)."""
         _, _, _, _, top, left = self._of_many(indices)
-        side = self.config.tile_px
-        return np.stack([top, left, top + side, left + side], axis=1) / self.scale
+        tall, wide = self.tile_yx_px
+        return np.stack([top, left, top + tall, left + wide], axis=1) / self.scale
 
     def ends_image_yxyx(self, indices: Array) -> Array:
         """Return where the sight of many tiles ends within the image, shape (N, 4).
@@ -135,9 +147,9 @@ class TilePlan:
         ends = self.reads_image_yxyx(indices)
         _, _, _, _, top, left = self._of_many(indices)
         height, width = self.shape_scaled_yx
-        side = self.config.tile_px
+        tall, wide = self.tile_yx_px
         ends[top <= 0, 0], ends[left <= 0, 1] = -np.inf, -np.inf
-        ends[top + side >= height, 2], ends[left + side >= width, 3] = np.inf, np.inf
+        ends[top + tall >= height, 2], ends[left + wide >= width, 3] = np.inf, np.inf
         return ends
 
     def tiles_at(self, points_yx_px: Array) -> Array:
@@ -178,26 +190,33 @@ class TilePlan:
             return 1
         return 1 + -(-(size - tile) // (tile - 2 * halo))
 
+    def _side(self, size: int) -> int:
+        """Least side with which as many tiles overlap by two halos."""
+        n = self._count(size)
+        needed = math.ceil((size + 2 * self.config.halo_px * (n - 1)) / n)
+        side = max(MIN_TILE_PX, SIDE_STEP_PX * math.ceil(needed / SIDE_STEP_PX))
+        return min(side, self.config.tile_px)
+
     def _start(self, i: int, n: int, size: int) -> int:
         """First scaled pixel read by the i-th of n tiles along an axis."""
-        return 0 if n == 1 else i * (size - self.config.tile_px) // (n - 1)
+        return 0 if n == 1 else i * (size - self._side(size)) // (n - 1)
 
     def _along(self, i: int, size: int) -> tuple[int, int, int]:
         """Core start, core end and read start of the i-th tile along an axis."""
-        n, tile = self._count(size), self.config.tile_px
+        n, side = self._count(size), self._side(size)
         start = self._start(i, n, size)
-        first = 0 if i == 0 else (self._start(i - 1, n, size) + tile + start) // 2
-        last = size if i == n - 1 else (start + tile + self._start(i + 1, n, size)) // 2
+        first = 0 if i == 0 else (self._start(i - 1, n, size) + side + start) // 2
+        last = size if i == n - 1 else (start + side + self._start(i + 1, n, size)) // 2
         return first, last, start
 
     def _along_many(self, i: Array, size: int) -> tuple[Array, Array, Array]:
         """`_along` of many tiles."""
-        n, tile = self._count(size), self.config.tile_px
+        n, side = self._count(size), self._side(size)
         before, start, after = (
-            np.zeros_like(i) if n == 1 else (i + k) * (size - tile) // (n - 1) for k in (-1, 0, 1)
+            np.zeros_like(i) if n == 1 else (i + k) * (size - side) // (n - 1) for k in (-1, 0, 1)
         )
-        first = np.where(i == 0, 0, (before + tile + start) // 2)
-        last = np.where(i == n - 1, size, (start + tile + after) // 2)
+        first = np.where(i == 0, 0, (before + side + start) // 2)
+        last = np.where(i == n - 1, size, (start + side + after) // 2)
         return first, last, start
 
     def _of_many(self, indices: Array) -> tuple[Array, ...]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from dinomask.config.segment import TileConfig
 from dinomask.errors import SettingsError
 from dinomask.nets.precision import choose_dtype
 
@@ -56,7 +57,7 @@ class RunOn:
     device: str = "auto"
     threads: int = 1
     precision: Precision = "auto"
-    tile_px: int = 448
+    tile_px: int = TileConfig.tile_px
     batch: int = 1
 
     @staticmethod
