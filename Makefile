@@ -33,12 +33,13 @@ demo: install  ## segment a sample: in napari, or without a screen into demo_out
 		echo "overlay: $(CURDIR)/$(DEMO)/nuclei_overlay.png"; \
 	fi
 
+# the tests start many processes, each of which would compile all it imports where bytecode isn't kept
 test: install  ## run the tests on virtual screens, with coverage (PYTEST_ARGS="-m slow" for others)
 	@if [[ "$$(uname)" == Linux ]] && ! command -v Xvfb >/dev/null; then \
 		echo "make test: no Xvfb for the windows; run make install as root or install xvfb" >&2; \
 		exit 2; \
 	fi; \
-	env -u QT_QPA_PLATFORM $(BIN)/python -m pytest --cov \
+	env -u QT_QPA_PLATFORM -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --cov \
 		-n $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS)
 
 check: install  ## format, lint, types and the contracts between the parts
