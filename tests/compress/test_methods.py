@@ -8,9 +8,14 @@ import sys
 
 import pytest
 
+from dinomask.compress.artefacts import reason_against_sums
 from dinomask.compress.methods import METHODS, find_methods
+from dinomask.compress.subject import Subject
 from dinomask.config import CompressConfig
 from dinomask.errors import SettingsError
+from dinomask.nets import precision
+from dinomask.nets.catalogue import Manifest
+from tests.compress.small import compressible_model
 
 
 def test_listing_methods_imports_no_torch():
@@ -52,3 +57,16 @@ def test_settings_all_belong_to_a_method():
         if dataclasses.is_dataclass(field.default)
     }
     assert nested <= {method.name for method in METHODS}
+
+
+@pytest.mark.parametrize("name", ["int8-dynamic", "int8-onnx", "int8-onnx-dynamic"])
+def test_sums_that_would_overflow_are_refused(monkeypatch, name):
+    abilities = precision.processor_abilities()
+    monkeypatch.setattr(precision, "processor_abilities", lambda: abilities | {"vnni": True})
+    assert reason_against_sums() is None
+    monkeypatch.setattr(precision, "processor_abilities", lambda: abilities | {"vnni": False})
+    model = compressible_model()
+    (method,) = (method for method in METHODS if method.name == name)
+    reason = method.load().reason_against(Subject(model, Manifest("small", model.config)), None)
+    assert reason is not None
+    assert "VNNI" in reason

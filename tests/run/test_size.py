@@ -156,7 +156,7 @@ def test_small_and_large_objects_in_one_image_are_all_found(
         found = segment(open_image(pixels), config=config, predictor=predictor)
         f1[name] = score_image(labels, found.labels_yx).f1[0]
     assert f1["mixed"] > 0.7
-    assert f1["mixed"] > max(f1["middle"], f1["large"]) + 0.05
+    assert f1["mixed"] > max(f1["middle"], f1["large"]) + 0.1
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from hypothesis import assume, example, given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from dinomask.tiles.link import Extents, PlaneLinker, count_overlaps, match_labels
@@ -98,7 +98,6 @@ def closest_others(labels_zyx: Array) -> float:
     return max(found)
 
 
-@example(seed=5783, n_z=8, pitch_px=16.0)
 @given(
     seed=st.integers(0, 10**6),
     n_z=st.integers(1, 14),
