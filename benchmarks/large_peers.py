@@ -31,9 +31,9 @@ from peers import methods
 from peers.runner_files import TRAINED_FILE, read_json, write_json
 from peers.stages import Plan, runner_environment
 from platformdirs import user_cache_path
+from repeated_sample import SAMPLE, SAMPLE_DIAMETER_PX, write_repeated
 from rich.console import Console
 from rich.table import Table
-from tiling import SAMPLE, SAMPLE_DIAMETER_PX, write_repeated
 
 from dinomask.measure.overlaps import match
 from dinomask.nets.zoo import write_atomically

@@ -10,9 +10,11 @@ memory    Peak of resident memory above that of the loaded, warmed-up model, in 
           own for each side. At the scale of the sample 32,768² would be 16,000 tiles, half a day
           on one core. So the sample is magnified (--magnify 8) and its diameter given: each tile
           then reads a region 8² times as large, of which memory is measured, but the number of
-          tiles (about 290) and of nuclei is 64 times less than in a slide as crowded as the
-          sample. --magnify 1 measures that too, where there is the time. Says also what share
-          stitching and drawing take of the time.
+          tiles (some hundreds) and of nuclei is 64 times less than in a slide as crowded as the
+          sample. --magnify 1 measures that too, where there is the time. Memory follows the side
+          of the tiles, and a small image is given no larger ones than it needs: so all images
+          are measured with the tiles of the smallest, and the largest with --tile besides. Says
+          also what share stitching and drawing take of the time.
 overhead  Time from image to written labels, without loading the model and fitting percentiles,
           against the network alone on the same tiles, which are in memory. Both in turn, so that
           what else the machine does hits both; medians, and the median of the turns' ratios. The
@@ -32,7 +34,6 @@ import argparse
 import contextlib
 import itertools
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -44,9 +45,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
-import tifffile
 import torch
-import zarr
+from repeated_sample import SAMPLE_DIAMETER_PX, write_repeated
 
 from dinomask.config import EngineConfig, SegmentConfig, TileConfig
 from dinomask.image import open_image
@@ -62,35 +62,9 @@ from dinomask.tiles.plan import plan_tiles
 if TYPE_CHECKING:
     from dinomask.image.source import Image
 
-SAMPLE = Path(__file__).resolve().parents[1] / "sample_data" / "nuclei.tif"
-SAMPLE_DIAMETER_PX = 26.0
-CHUNK_PX = 512
 HUGE_PX = 1_000_000
 TILE_SIDES_PX = (224, 336, 448, 560, 672, 784, 1008)
 PARTS = ("plan", "sides", "memory", "overhead", "engines")
-
-
-def write_repeated(folder: Path, side_px: int, magnify: int) -> Path:
-    """Write a square zarr of the sample repeated, each chunk once on disk."""
-    period = np.kron(tifffile.imread(SAMPLE), np.ones((magnify, magnify), np.uint16))
-    n_period, n_side = len(period) // CHUNK_PX, -(-side_px // CHUNK_PX)
-    path = folder / f"nuclei_{side_px}_{magnify}.zarr"
-    array = zarr.create_array(
-        path,
-        shape=(side_px, side_px),
-        chunks=(CHUNK_PX, CHUNK_PX),
-        dtype=period.dtype,
-        dimension_names=("y", "x"),
-    )
-    n_first = min(n_period, n_side)
-    first = period[: n_first * CHUNK_PX, : n_first * CHUNK_PX]
-    array[: len(first), : len(first)] = first[:side_px, :side_px]
-    for row, column in itertools.product(range(n_side), repeat=2):
-        chunk = path / "c" / str(row) / str(column)
-        if not chunk.exists():
-            chunk.parent.mkdir(parents=True, exist_ok=True)
-            os.link(path / "c" / str(row % n_period) / str(column % n_period), chunk)
-    return path
 
 
 def settings(
@@ -143,9 +117,9 @@ def measure_sides(image: Image, repeats: int) -> dict[str, Any]:
     return found
 
 
-def measure_memory(path: Path, magnify: int) -> dict[str, Any]:
+def measure_memory(path: Path, magnify: int, tile_px: int) -> dict[str, Any]:
     """Segment one image in this process, and tell its peak above the model's."""
-    config = settings(magnify)
+    config = settings(magnify, tile_px=tile_px)
     predictor = Predictor.load(config)
     tile = np.random.default_rng(0).random((3, config.tiles.tile_px, config.tiles.tile_px))
     predictor.detect(tile.astype(np.float32), config.detect)
@@ -161,12 +135,34 @@ def measure_memory(path: Path, magnify: int) -> dict[str, Any]:
     return {
         "side_px": report["image"]["shape_yx"][0],
         "tiles": report["n_tiles"],
+        "tile_px": tile_px,
         "instances": report["n_instances"],
         "model_mb": round(base_mb),
         "peak_above_mb": round(peak_kib * 1024 / 1e6 - base_mb),
         "seconds": round(sum(timings.values()), 1),
         "stitch_render_share": round(after_s / (after_s + timings["detect"]), 4),
     }
+
+
+def measure_memories(
+    folder: Path, sides: list[int], magnify: int, tile_px: int
+) -> dict[str, dict[str, Any]]:
+    """Measure images of several sides with equal tiles, and the largest with those of a run."""
+    scale = Predictor.load(settings()).target_diameter_px / (SAMPLE_DIAMETER_PX * magnify)
+    smallest, largest = min(sides), max(sides)
+    shared_px = max(plan_tiles((smallest, smallest), scale, TileConfig(tile_px)).tile_yx_px)
+    found = {}
+    for side, tile in [*((side, shared_px) for side in sides), (largest, tile_px)]:
+        key = f"memory {side}, tiles of {tile} px"
+        if key not in found:
+            own = folder / f"{side}_{tile}"
+            own.mkdir()
+            path = write_repeated(own, side, magnify)
+            found[key] = in_own_process(
+                "--own", str(path), "--magnify", str(magnify), "--tile", str(tile)
+            )
+            show(key, found[key])
+    return found
 
 
 def in_own_process(*arguments: str) -> dict[str, Any]:
@@ -276,11 +272,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         if "sides" in arguments.parts:
             found["sides"] = measure_sides(image, arguments.repeats)
             show("sides", found["sides"])
-        for side in arguments.memory_sides if "memory" in arguments.parts else []:
-            path = write_repeated(folder, side, arguments.magnify)
-            key = f"memory {side}"
-            found[key] = in_own_process("--own", str(path), "--magnify", str(arguments.magnify))
-            show(key, found[key])
+        if "memory" in arguments.parts:
+            found |= measure_memories(folder, arguments.memory_sides, arguments.magnify, tile)
         if "overhead" in arguments.parts:
             found["overhead"] = measure_overhead(image, arguments.repeats, tile)
             show("overhead", found["overhead"])
@@ -306,7 +299,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--side", type=int, default=1536, help="of overhead and engines, in px")
     parser.add_argument(
-        "--tile", type=int, default=TileConfig.tile_px, help="of overhead and engines"
+        "--tile", type=int, default=TileConfig.tile_px, help="longest side of tiles, in px"
     )
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--memory-sides", type=int, nargs="+", default=[4096, 32768])
@@ -318,7 +311,7 @@ def main() -> None:
         parser.error(f"no part is called {', '.join(sorted(wrong))}; there are {', '.join(PARTS)}")
     torch.set_num_threads(1)
     if arguments.own:
-        print(json.dumps(measure_memory(arguments.own, arguments.magnify)))
+        print(json.dumps(measure_memory(arguments.own, arguments.magnify, arguments.tile)))
         return
     found = measure(arguments)
     if arguments.json:

@@ -16,18 +16,26 @@ if TYPE_CHECKING:
 
 
 class DeadlyArray:
-    """Pixels of which one corner ends the process that reads it, as a lack of memory would."""
+    """Pixels of which one corner ends the process that reads it, as a lack of memory would.
 
-    def __init__(self, pixels_yx: np.ndarray, leader: int) -> None:
+    It is the corner of the first tile or of the last.
+    """
+
+    def __init__(self, pixels_yx: np.ndarray, leader: int, *, first: bool) -> None:
         self.pixels_yx = pixels_yx
         self.leader = leader
+        self.first = first
         self.shape = pixels_yx.shape
         self.dtype = pixels_yx.dtype
         self.ndim = 2
 
     def __getitem__(self, window: Any) -> np.ndarray:
         rows, columns = window
-        if os.getpid() != self.leader and (rows.stop, columns.stop) == self.shape:
+        if self.first:
+            deadly = not (rows.start or columns.start)
+        else:
+            deadly = (rows.stop, columns.stop) == self.shape
+        if deadly and os.getpid() != self.leader:
             os.kill(os.getpid(), signal.SIGKILL)
         return self.pixels_yx[window]
 

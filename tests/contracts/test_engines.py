@@ -269,10 +269,14 @@ def test_the_number_of_workers_does_not_matter(name, workers, path, predictor, o
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PARALLEL)
-def test_a_tile_that_kills_every_worker_is_given_up(name, path, predictor, once):
-    deadly = open_image(DeadlyArray(tifffile.imread(path), os.getpid()), axes="yx")
-    with make_engine(EngineConfig(name, 2)) as engine:
-        result = segment(deadly, config=CONFIG, predictor=predictor, engine=engine)
+@pytest.mark.parametrize(("workers", "first"), [(2, False), (1, True)])
+def test_a_tile_that_kills_every_worker_is_given_up(name, workers, first, path, predictor, once):
+    """Alone: what the lost workers had in hand beside it is found."""
+    pixels = DeadlyArray(tifffile.imread(path), os.getpid(), first=first)
+    with make_engine(EngineConfig(name, workers)) as engine:
+        result = segment(
+            open_image(pixels, axes="yx"), config=CONFIG, predictor=predictor, engine=engine
+        )
     (failed,) = result.failed_tiles
     assert "workers died" in failed.reason or f"{MAX_DEATHS} worker" in failed.reason
     assert 0 < len(result.table) <= len(once.table)

@@ -8,29 +8,24 @@ place, and a worker that was given up for lost can't write any more.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import logging
 import os
 import signal
-import time
-import uuid
 from typing import TYPE_CHECKING, Any
 
-from dinomask.errors import DinomaskError, EngineError
-from dinomask.run.aside import POLL_S
+from dinomask.errors import EngineError
 from dinomask.run.engines import cluster_tasks
 from dinomask.run.engines.base import Engine
-from dinomask.run.engines.cluster_tasks import keep, run_tiles
+from dinomask.run.engines.cluster_pass import ClusterPass
 from dinomask.run.engines.job import Job
 from dinomask.run.engines.processes import available_cores
-from dinomask.run.engines.tile_work import TileResult
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable
 
-    from distributed import Client, Future, LocalCluster
+    from distributed import Client, LocalCluster
 
-    from dinomask.run.engines.tile_work import TileWork
+    from dinomask.run.engines.tile_work import TileResult, TileWork
     from dinomask.run.predictor import Predictor
 
 CONNECT_S = 10.0
@@ -39,20 +34,15 @@ CONNECT_S = 10.0
 CLOSE_S = 20.0
 """How long an own cluster may take to end; a moment unless the machine is overloaded."""
 
-WORKERLESS_S = 60.0
-"""How long a cluster may be without a worker."""
-
-_LISTS_A_THREAD = 2
-"""Lists of tiles a worker's thread has at hand, so that it never waits for the next."""
-
-_COUNT_EVERY_S = 2.0
+_DEATHS_BORNE = 0
+"""Workers of an own cluster that may die at tiles before Dask gives them back."""
 
 
 class DaskEngine(Engine):
     """Tiles as tasks of a Dask cluster.
 
-    Dask gives the tiles of a lost worker to another one. A tile at which
-    several workers died is given up.
+    What a lost worker had in hand is then looked at one tile at a time, and a
+    tile at which `MAX_DEATHS` workers died is given up.
 
     Parameters
     ----------
@@ -84,7 +74,7 @@ class DaskEngine(Engine):
         """Yield the result of each tile as it is done."""
         packed = Job.of(work, predictor).pack()
         client = self._connect(predictor.device.type == "cuda")
-        task = _Task(client, packed, work.batch(predictor), iter(tiles))
+        task = ClusterPass(client, packed, work.batch(predictor), iter(tiles))
         finished = False
         try:
             yield from task.run(poll)
@@ -139,7 +129,7 @@ class DaskEngine(Engine):
     def _start(self, on_cuda: bool) -> LocalCluster:
         from distributed import LocalCluster
 
-        with _usual_allocation():
+        with _own_settings():
             return LocalCluster(
                 n_workers=self.workers,
                 # one reads and keeps what it owns while the other's batch is in the network
@@ -154,135 +144,18 @@ class DaskEngine(Engine):
             )
 
 
-class _Task:
-    """One pass over tiles."""
-
-    def __init__(self, client: Client, packed: bytes, batch: int, tiles: Iterator[int]) -> None:
-        from distributed import as_completed
-
-        self.n_workers = 0
-        self._client = client
-        self._lists = iter(lambda: list(itertools.islice(tiles, batch)), [])
-        self._token = uuid.uuid4().hex
-        # a task and not scattered data, so that it comes back if the worker that holds it dies
-        with _large_graphs():
-            self._job = client.submit(keep, packed, key=f"dinomask-job-{self._token}", pure=False)
-        self._running: dict[Future[Any], list[int]] = {}
-        self._done = as_completed(loop=client.loop, with_results=True, raise_errors=False)
-        self._n_threads = 1
-        self._counted_s = -_COUNT_EVERY_S
-        self._worked_s = time.monotonic()
-
-    def run(self, poll: Callable[[], None]) -> Iterator[TileResult]:
-        while True:
-            self._check()
-            self._hand_out()
-            if not self._running:
-                return
-            if not self._done.has_ready():
-                time.sleep(POLL_S / 5)
-            for future, result in self._done.next_batch(block=False):
-                yield from self._results(self._running.pop(future), future, result)
-            poll()
-
-    def cancel(self) -> None:
-        with contextlib.suppress(Exception):
-            self._client.cancel([*self._running, self._job], force=True)
-
-    def _hand_out(self) -> None:
-        while len(self._running) < self._n_threads * _LISTS_A_THREAD:
-            tiles = next(self._lists, None)
-            if tiles is None:
-                return
-            future = self._client.submit(
-                run_tiles,
-                self._job,
-                self._token,
-                tiles,
-                key=f"dinomask-tiles-{self._token}-{tiles[0]}",
-                pure=False,
-            )
-            self._running[future] = tiles
-            self._done.add(future)
-
-    def _check(self) -> None:
-        """Count the workers now and then.
-
-        Raises
-        ------
-        EngineError
-            If scheduler or workers are lost.
-        """
-        now = time.monotonic()
-        if now - self._counted_s < _COUNT_EVERY_S:
-            return
-        self._counted_s = now
-        try:
-            threads = self._client.nthreads() if self._client.status == "running" else None
-        except (OSError, TimeoutError, RuntimeError, ValueError) as error:
-            raise _lost(got=str(error)) from error
-        if threads is None:
-            raise _lost(got=f"a connection that is {self._client.status}")
-        self.n_workers = len(threads)
-        self._n_threads = max(1, sum(threads.values()))
-        if threads:
-            self._worked_s = now
-        elif now - self._worked_s > WORKERLESS_S:
-            raise EngineError(
-                expected="a Dask cluster with workers",
-                got=f"none for {WORKERLESS_S:.0f} s",
-                remedy="Start some with: dask worker ADDRESS; then run the same command again.",
-            )
-
-    def _results(self, tiles: list[int], future: Future[Any], result: Any) -> Iterator[TileResult]:
-        from distributed import KilledWorker
-
-        if future.status == "finished":
-            yield from result
-            return
-        if future.status != "error":
-            raise _lost(got="tasks that were cancelled")
-        error = future.exception()
-        if isinstance(error, KilledWorker):
-            for index in tiles:
-                reason = "several workers died at it; memory may be short"
-                yield TileResult(index, None, reason=reason)
-        elif isinstance(error, DinomaskError):
-            raise error
-        else:
-            raise EngineError(
-                expected="workers that can run dinomask",
-                got=f"{type(error).__name__}: {error}",
-                remedy="Install the same version of dinomask, and what it needs, on every worker.",
-            ) from error
-
-
-def _lost(*, got: str) -> EngineError:
-    return EngineError(
-        expected="a Dask scheduler that stays",
-        got=got,
-        remedy="Finished tiles are kept; run the same command again when it is back.",
-    )
-
-
-def _usual_allocation() -> contextlib.AbstractContextManager[Any]:
+def _own_settings() -> contextlib.AbstractContextManager[Any]:
     """Start workers whose memory is not given back after each layer of the network.
 
     Dask sets MALLOC_TRIM_THRESHOLD_, with which glibc maps every large array anew: a network
-    then spends a quarter of its time on page faults.
+    then spends a quarter of its time on page faults. Nor need four workers die at a tile that
+    is looked at alone before it is given up.
     """
     import dask
 
     key = "distributed.nanny.pre-spawn-environ"
     kept = {k: v for k, v in dask.config.get(key).items() if not k.startswith("MALLOC_")}
-    return dask.config.set({key: kept})
-
-
-def _large_graphs() -> contextlib.AbstractContextManager[Any]:
-    """Don't warn of an image in memory, which is sent once."""
-    import dask
-
-    return dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TB"})
+    return dask.config.set({key: kept, "distributed.scheduler.allowed-failures": _DEATHS_BORNE})
 
 
 def _require_distributed() -> None:
