@@ -20,7 +20,7 @@ from dinomask.nets.detection import (
     detection_losses,
 )
 from dinomask.nets.masks import MaskHead, MaskIoUHead, expand_boxes
-from dinomask.nets.network import Detections, RoiMaps, find_instances
+from dinomask.nets.network import Detections, RoiMaps, draw_in_groups, find_instances
 from dinomask.nets.proposals import roi_losses, sample_proposals, sample_true_boxes
 from dinomask.nets.pyramid import FeaturePyramid, Pyramid
 from dinomask.nets.reshape import finish_shape
@@ -148,12 +148,20 @@ class CenterMask(nn.Module):
         """See `dinomask.nets.network.Network.draw`."""
         rois = [expand_boxes(b) for b in boxes]
         pooled = self.mask.pool_fine(maps.fine, rois)
-        logits = self.mask(pooled, self.mask.pool_detail(maps.detail, rois))
-        return torch.cat(rois), logits.float(), self.mask_iou(pooled, logits.detach()).float()
+        detail = self.mask.pool_detail(maps.detail, rois)
+        if torch.is_grad_enabled() or not len(pooled):
+            logits, iou = self._heads(pooled, detail)
+        else:
+            logits, iou = draw_in_groups(self._heads, pooled, detail)
+        return torch.cat(rois), logits.float(), iou.float()
 
     def tokens(self, tiles: Tensor) -> Tensor:
         """See `dinomask.nets.network.Network.tokens`."""
         return self.backbone_maps(tiles)[-1]
+
+    def _heads(self, pooled: Tensor, detail: Tensor) -> tuple[Tensor, Tensor]:
+        logits = self.mask(pooled, detail)
+        return logits, self.mask_iou(pooled, logits.detach())
 
     def _roi_maps(self, pyramid: Pyramid) -> RoiMaps:
         return RoiMaps(pyramid.fine, self.mask.detail(pyramid.detail))

@@ -11,17 +11,24 @@ import dataclasses
 from typing import TYPE_CHECKING, Protocol
 
 import torch
+import torch.nn.functional as F
 
 from dinomask.nets.proposals import propose
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
     from dinomask.config import DetectConfig, ModelConfig
     from dinomask.nets.detection import DensePredictions
 
 ROI_CHUNK = 256
-"""RoIs that go through the mask head at once, to bound memory."""
+"""RoIs whose features are pooled at once, to bound memory."""
+
+GROUP, GROUP_STEP = 64, 8
+"""RoIs that go through the mask head at once, and what their number is filled up to a multiple
+of: kernels are made, and kept, for each size of a group that comes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,6 +118,30 @@ class Network(Protocol):
 
     def tokens(self, tiles: Tensor) -> Tensor:
         """Compute the backbone's deepest map: shape (B, D, h, w)."""
+
+
+def draw_in_groups(
+    heads: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], pooled: Tensor, detail: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Draw any number of masks in groups of few sizes.
+
+    Parameters
+    ----------
+    heads : maps the features of a group to its mask logits and IoUs
+    pooled, detail : what is pooled for each of N >= 1 RoIs
+
+    Returns
+    -------
+    mask_logits, iou : see `Network.draw`
+    """
+    found = []
+    for features, contours in zip(pooled.split(GROUP), detail.split(GROUP), strict=True):
+        n = len(features)
+        filling = (0, 0) * 3 + (0, -n % GROUP_STEP)
+        logits, iou = heads(F.pad(features, filling), F.pad(contours, filling))
+        found.append((logits[:n], iou[:n]))
+    logits, iou = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return logits, iou
 
 
 @torch.inference_mode()

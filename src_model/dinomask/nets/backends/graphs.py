@@ -14,7 +14,7 @@ import torch
 from dinomask.errors import ModelError
 from dinomask.nets.detection import DensePredictions, grid_locations
 from dinomask.nets.masks import expand_boxes, pool_rois
-from dinomask.nets.network import RoiMaps
+from dinomask.nets.network import RoiMaps, draw_in_groups
 from dinomask.nets.pyramid import DETAIL_STRIDE_PX, FINE_STRIDE_PX, LEVEL_STRIDES_PX
 
 if TYPE_CHECKING:
@@ -85,8 +85,8 @@ class GraphNetwork:
             return together, masks, together.new_zeros(0, self.config.n_classes)
         pooled = pool_rois(maps.fine, rois, FINE_STRIDE_PX, side // 2)
         detail = pool_rois(maps.detail, rois, DETAIL_STRIDE_PX, side)
-        found = self._draws(**{POOLED: _array(pooled), POOLED_DETAIL: _array(detail)})
-        return together, self._tensor(found[MASK_LOGITS]), self._tensor(found[IOU])
+        logits, iou = draw_in_groups(self._heads, pooled, detail)
+        return together, logits, iou
 
     def semantic(self, tiles: Tensor) -> Tensor:
         """See `dinomask.nets.network.Network.semantic`."""
@@ -99,6 +99,10 @@ class GraphNetwork:
     def tokens(self, tiles: Tensor) -> Tensor:
         """See `dinomask.nets.network.Network.tokens`."""
         return self._run(tiles)[TOKENS]
+
+    def _heads(self, pooled: Tensor, detail: Tensor) -> tuple[Tensor, Tensor]:
+        found = self._draws(**{POOLED: _array(pooled), POOLED_DETAIL: _array(detail)})
+        return self._tensor(found[MASK_LOGITS]), self._tensor(found[IOU])
 
     def _head(self, tiles: Tensor, name: str) -> Tensor:
         found = self._run(tiles)

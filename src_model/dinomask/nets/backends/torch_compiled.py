@@ -11,7 +11,7 @@ from dinomask.nets.backends.torch_eager import placed
 from dinomask.nets.backends.torch_weights import build
 from dinomask.nets.detection import DensePredictions
 from dinomask.nets.masks import expand_boxes
-from dinomask.nets.network import RoiMaps
+from dinomask.nets.network import RoiMaps, draw_in_groups
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,12 +67,11 @@ class CompiledNetwork:
         """See `dinomask.nets.network.Network.draw`."""
         rois = [expand_boxes(b) for b in boxes]
         together = torch.cat(rois)
-        # sizes 0 and 1 would be compiled for apart
-        if len(together) < 2:
+        if not len(together):
             return self._model.draw(maps, boxes)
         mask = self._model.mask
         pooled, detail = mask.pool_fine(maps.fine, rois), mask.pool_detail(maps.detail, rois)
-        logits, iou = self._masks(pooled, detail)
+        logits, iou = draw_in_groups(self._masks, pooled, detail)
         return together, logits.float(), iou.float()
 
     def semantic(self, tiles: Tensor) -> Tensor:
