@@ -139,6 +139,9 @@ class CenterMask(nn.Module):
         """
         return self.draw(self._roi_maps(pyramid), boxes)
 
+    def expect(self, shape: tuple[int, ...], n_batches: int) -> None:
+        """Do nothing: any shape is as good as another."""
+
     def look(self, tiles: Tensor) -> tuple[RoiMaps, DensePredictions]:
         """See `dinomask.nets.network.Network.look`."""
         pyramid = self.features(tiles)

@@ -80,6 +80,17 @@ class Network(Protocol):
     def config(self) -> ModelConfig:
         """The architecture."""
 
+    def expect(self, shape: tuple[int, ...], n_batches: int) -> None:
+        """Prepare for many batches of tiles of one shape, if that pays.
+
+        Results of a shape may differ in their last bits from those without.
+
+        Parameters
+        ----------
+        shape : (B, 3, H, W)
+        n_batches : how many will come
+        """
+
     def look(self, tiles: Tensor) -> tuple[RoiMaps, DensePredictions]:
         """Compute what masks are pooled from, and class, box and centerness everywhere."""
 

@@ -48,6 +48,9 @@ class Graph(Protocol):
     def __call__(self, **inputs: Array) -> dict[str, Array]:
         """Return the outputs by name; float32, not changed by later calls."""
 
+    def expect(self, shapes: dict[str, tuple[int, ...]], n_calls: int) -> None:
+        """Prepare for many calls with inputs of these shapes, if that pays."""
+
 
 class GraphNetwork:
     """Two graphs as a `dinomask.nets.network.Network`.
@@ -66,6 +69,10 @@ class GraphNetwork:
         self._looks = looks
         self._draws = draws
         self._device = device
+
+    def expect(self, shape: tuple[int, ...], n_batches: int) -> None:
+        """See `dinomask.nets.network.Network.expect`."""
+        self._looks.expect({TILES: shape}, n_batches)
 
     def look(self, tiles: Tensor) -> tuple[RoiMaps, DensePredictions]:
         """See `dinomask.nets.network.Network.look`."""

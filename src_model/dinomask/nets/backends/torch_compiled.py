@@ -1,7 +1,8 @@
-"""PyTorch, compiled for the common tile: some faster, after a warm-up of up to a minute."""
+"""PyTorch, compiled for the tiles of large images: some faster, after a minute of warm-up."""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from dinomask.nets.catalogue import Manifest
     from dinomask.nets.centermask import CenterMask
 
+COMPILED_FROM = 300_000_000
+"""Values in all tiles of an image from which its shape is compiled for: a hundred megapixels,
+a few minutes of a processor."""
+
 
 def load(folder: Path, manifest: Manifest, wanted: RunOn) -> Running:
     """Load the weights; what is compiled is compiled when it is first used."""
@@ -36,13 +41,13 @@ def load(folder: Path, manifest: Manifest, wanted: RunOn) -> Running:
 class CompiledNetwork:
     """A model compiled by TorchInductor, see `dinomask.nets.network.Network`.
 
-    Only tiles of the common shape are compiled for; others are computed as usual, since
-    each further shape would cost another warm-up.
+    Tiles of one shape are compiled for: the one that many were expected of last. Others are
+    computed as usual, since each further shape would cost another warm-up.
 
     Parameters
     ----------
     model : in evaluation mode, on its device
-    common : shape of the tiles that come most often
+    common : shape that is expected at first
     """
 
     def __init__(self, model: CenterMask, common: tuple[int, ...]) -> None:
@@ -55,6 +60,11 @@ class CompiledNetwork:
     def config(self) -> ModelConfig:
         """See `dinomask.nets.network.Network.config`."""
         return self._model.config
+
+    def expect(self, shape: tuple[int, ...], n_batches: int) -> None:
+        """Compile for this shape if so many come that it pays."""
+        if n_batches * math.prod(shape) >= COMPILED_FROM:
+            self._common = shape
 
     def look(self, tiles: Tensor) -> tuple[RoiMaps, DensePredictions]:
         """See `dinomask.nets.network.Network.look`."""

@@ -75,6 +75,9 @@ class Int8Network:
         """See `dinomask.nets.network.Network.config`."""
         return self._model.config
 
+    def expect(self, shape: tuple[int, ...], n_batches: int) -> None:
+        """Do nothing: any shape is as good as another."""
+
     @torch.inference_mode()
     def look(self, tiles: Tensor) -> tuple[RoiMaps, DensePredictions]:
         """See `dinomask.nets.network.Network.look`."""

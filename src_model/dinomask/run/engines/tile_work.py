@@ -166,7 +166,9 @@ def predict(
         so far, without waiting for the batch to be full
     poll : called again and again while waiting; may raise to stop
     """
-    batcher = Batcher(predictor, work.config, work.batch(predictor))
+    batch = work.batch(predictor)
+    predictor.network.expect((batch, 3, *work.plan.tile_yx_px), -(-work.n_tiles // batch))
+    batcher = Batcher(predictor, work.config, batch)
     waiting: list[_Read] = []
     reading = (index if index is None else _read(work, index) for index in tiles)
     with Prefetch(reading, batcher.size, poll) as ahead, Aside(poll) as aside:
