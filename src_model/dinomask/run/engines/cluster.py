@@ -62,6 +62,7 @@ class DaskEngine(Engine):
         self.workers: int | None = None if scheduler else workers or available_cores()
         self.scheduler = scheduler
         self._cluster: LocalCluster | None = None
+        self._settings = contextlib.ExitStack()
         self._client: Client | None = None
 
     def map(
@@ -99,6 +100,7 @@ class DaskEngine(Engine):
             client.close(timeout=1)
         if cluster is not None:
             cluster.close(timeout=CLOSE_S)
+        self._settings.close()
 
     def pids(self) -> list[int]:
         """Return the numbers of an own cluster's processes, for those who watch over them."""
@@ -129,33 +131,38 @@ class DaskEngine(Engine):
     def _start(self, on_cuda: bool) -> LocalCluster:
         from distributed import LocalCluster
 
-        with _own_settings():
-            return LocalCluster(
-                n_workers=self.workers,
-                # one reads and keeps what it owns while the other's batch is in the network
-                threads_per_worker=2 if on_cuda else 1,
-                processes=True,
-                # a worker is neither paused nor killed for what the model needs
-                memory_limit=None,
-                dashboard_address="127.0.0.1:0",
-                # what matters of lost workers is said in the results
-                silence_logs=logging.CRITICAL,
-                preload=[cluster_tasks.__name__],
-            )
+        self._settings.enter_context(_own_settings())
+        return LocalCluster(
+            n_workers=self.workers,
+            # one reads and keeps what it owns while the other's batch is in the network
+            threads_per_worker=2 if on_cuda else 1,
+            processes=True,
+            # a worker is neither paused nor killed for what the model needs
+            memory_limit=None,
+            dashboard_address="127.0.0.1:0",
+            # what matters of lost workers is said in the results
+            silence_logs=logging.CRITICAL,
+            preload=[cluster_tasks.__name__],
+        )
 
 
 def _own_settings() -> contextlib.AbstractContextManager[Any]:
-    """Start workers whose memory is not given back after each layer of the network.
-
-    Dask sets MALLOC_TRIM_THRESHOLD_, with which glibc maps every large array anew: a network
-    then spends a quarter of its time on page faults. Nor need four workers die at a tile that
-    is looked at alone before it is given up.
-    """
+    """Set how Dask treats an own cluster, as long as it runs."""
     import dask
 
+    # With MALLOC_TRIM_THRESHOLD_, which Dask sets, glibc gives memory back after each layer of
+    # the network, and maps it anew for the next: a quarter of the time goes into page faults.
     key = "distributed.nanny.pre-spawn-environ"
     kept = {k: v for k, v in dask.config.get(key).items() if not k.startswith("MALLOC_")}
-    return dask.config.set({key: kept, "distributed.scheduler.allowed-failures": _DEATHS_BORNE})
+    return dask.config.set(
+        {
+            key: kept,
+            "distributed.scheduler.allowed-failures": _DEATHS_BORNE,
+            # Dask gives up for good a worker that isn't there 15 s after another one of its
+            # place was lost; importing PyTorch may take as long
+            "distributed.deploy.lost-worker-timeout": "1 hour",
+        }
+    )
 
 
 def _require_distributed() -> None:
