@@ -16,11 +16,13 @@ memory    Peak of resident memory above that of the loaded, warmed-up model, in 
           are measured with the tiles of the smallest, and the largest with --tile besides. Says
           also what share stitching and drawing take of the time.
 overhead  Time from image to written labels, without loading the model and fitting percentiles,
-          against the network alone on the same tiles, which are in memory. Both in turn, so that
-          what else the machine does hits both; medians, and the median of the turns' ratios. The
-          ratio of CPU seconds is the steadier.
-engines   The detect stage with two workers against one, in turn; medians. Workers are started and
-          have loaded the model before, as in a long run. Needs as many free cores as workers.
+          against the network alone on the same tiles, which are in memory, before and after it,
+          so that what else the machine does hits both; medians, and the median of the turns'
+          ratios. Says also how much longer the slowest of the bare networks took than the
+          fastest, which no ratio is surer than.
+engines   The detect stage with two workers against one, in turn; medians, and the median of the
+          turns' ratios. Workers are started and have loaded the model before, as in a long run.
+          Needs as many free cores as workers.
 plan      Planning a million pixels squared, and looking up tiles of it.
 sides     Time of the network on one tile of each of several sides, in turn: by pixel, and by pixel
           of the core.
@@ -60,6 +62,8 @@ from dinomask.tiles.outputs import replacing
 from dinomask.tiles.plan import plan_tiles
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from dinomask.image.source import Image
 
 HUGE_PX = 1_000_000
@@ -202,28 +206,42 @@ def measure_overhead(image: Image, repeats: int, tile_px: int) -> dict[str, Any]
             report = segment(image, out, config, predictor=predictor).report
         stages.append(report["timings_s"])
 
-    bare_s, bare_cpu_s, pipeline_cpu_s = [], [], []
     bare()
+    network, cpu_s = [timed(bare)], []
     for _ in range(repeats):
-        for run, cpu, wall in ((bare, bare_cpu_s, bare_s), (pipeline, pipeline_cpu_s, None)):
-            started, cpu_started = time.perf_counter(), time.process_time()
-            run()
-            cpu.append(time.process_time() - cpu_started)
-            if wall is not None:
-                wall.append(time.perf_counter() - started)
+        cpu_s.append(timed(pipeline)[1])
+        network.append(timed(bare))
+    # each pipeline against the bare networks before and after it
+    network_s, network_cpu_s = (
+        [(before + after) / 2 for before, after in itertools.pairwise(column)]
+        for column in zip(*network, strict=True)
+    )
     parts = {k: statistics.median(s[k] for s in stages) for k in ("detect", "stitch", "render")}
     wholes_s = [s["detect"] + s["stitch"] + s["render"] for s in stages]
-    whole_s, network_s = statistics.median(wholes_s), statistics.median(bare_s)
-    turns = [whole / bare for whole, bare in zip(wholes_s, bare_s, strict=True)]
     return {
         "tiles": len(tiles),
-        "network_s": round(network_s, 3),
+        "network_s": round(statistics.median(network_s), 3),
+        "network_slowest": round(max(network)[0] / min(network)[0], 3),
         **{f"{k}_s": round(v, 3) for k, v in parts.items()},
-        "wall_ratio": round(statistics.median(turns), 3),
+        "wall_ratio": round(of_turns(wholes_s, network_s), 3),
         # with finding the percentiles and examining the image
-        "cpu_ratio": round(statistics.median(pipeline_cpu_s) / statistics.median(bare_cpu_s), 3),
-        "stitch_render_share": round((parts["stitch"] + parts["render"]) / whole_s, 4),
+        "cpu_ratio": round(of_turns(cpu_s, network_cpu_s), 3),
+        "stitch_render_share": round(
+            (parts["stitch"] + parts["render"]) / statistics.median(wholes_s), 4
+        ),
     }
+
+
+def timed(run: Callable[[], None]) -> tuple[float, float]:
+    """Return the seconds of the wall and of the processor that something takes."""
+    started, cpu_started = time.perf_counter(), time.process_time()
+    run()
+    return time.perf_counter() - started, time.process_time() - cpu_started
+
+
+def of_turns(above_s: list[float], below_s: list[float]) -> float:
+    """Return the median of the turns' ratios: a machine's own speed drifts from turn to turn."""
+    return statistics.median(a / b for a, b in zip(above_s, below_s, strict=True))
 
 
 def measure_engines(image: Image, repeats: int, workers: int, tile_px: int) -> dict[str, Any]:
@@ -254,8 +272,10 @@ def measure_engines(image: Image, repeats: int, workers: int, tile_px: int) -> d
         "workers": workers,
         "cores": len(psutil.Process().cpu_affinity() or []),
         **{f"{name}_s": round(value, 3) for name, value in seconds.items()},
-        "processes_speedup": round(seconds["serial"] / seconds["processes"], 3),
-        "dask_speedup": round(seconds["serial"] / seconds["dask"], 3),
+        **{
+            f"{name}_speedup": round(of_turns(taken["serial"], taken[name]), 3)
+            for name in names[1:]
+        },
     }
 
 

@@ -124,6 +124,9 @@ def read_scaled(image: Image, normaliser: Normaliser, scale: float, window_yxyx:
     top, bottom = source_range(inner[0], inner[2], scale_y, n_y)
     left, right = source_range(inner[1], inner[3], scale_x, n_x)
     piece = normaliser.apply(image.read((top, left, bottom, right), level))
+    if not normaliser.is_rgb:
+        # the channels of grey are alike
+        piece = piece[:1]
     sampled = resample_window(piece, (top, left), (n_y, n_x), (scale_y, scale_x), inner)
     out[:, inner[0] - y0 : inner[2] - y0, inner[1] - x0 : inner[3] - x0] = sampled
     return out

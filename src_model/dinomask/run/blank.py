@@ -28,7 +28,7 @@ def is_blank(plan: TilePlan, tile: Tile, tile_cyx: Array) -> bool:
     Parameters
     ----------
     plan, tile : where it lies; what overhangs the image is left out
-    tile_cyx : shape (3, H, W), float32, normalised
+    tile_cyx : shape (3, H, W), or (1, H, W) of grey, float32, normalised
     """
     top, left, bottom, right = tile.read_yxyx_px
     height, width = plan.shape_scaled_yx

@@ -94,7 +94,9 @@ class TileWork:
         """Return a tile's pixels, shape (3, H, W), float32; None if it is blank."""
         tile = self.plan[index]
         pixels = read_scaled(self.image, self.normaliser, self.plan.scale, tile.read_yxyx_px)
-        if self.config.tiles.skip_blank and is_blank(self.plan, tile, pixels):
+        # the channels of grey are alike
+        seen = pixels if self.normaliser.is_rgb else pixels[:1]
+        if self.config.tiles.skip_blank and is_blank(self.plan, tile, seen):
             return None
         return pixels
 
