@@ -41,8 +41,8 @@ def load(folder: Path, manifest: Manifest, wanted: RunOn) -> Running:
 class CompiledNetwork:
     """A model compiled by TorchInductor, see `dinomask.nets.network.Network`.
 
-    Tiles of one shape are compiled for: the one that many were expected of last. Others are
-    computed as usual, since each further shape would cost another warm-up.
+    Tiles of one shape are compiled for: that of the run, if many were expected, else the first
+    one. Others are computed as usual, since each further shape would cost another warm-up.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ class CompiledNetwork:
 
     def __init__(self, model: CenterMask, common: tuple[int, ...]) -> None:
         self._model = model
-        self._common = common
+        self._first = self._common = common
         self._look = torch.compile(self._look_plain, dynamic=False)
         self._masks = torch.compile(self._masks_plain, dynamic=True)
 
@@ -63,8 +63,8 @@ class CompiledNetwork:
 
     def expect(self, shape: tuple[int, ...], n_batches: int) -> None:
         """Compile for this shape if so many come that it pays."""
-        if n_batches * math.prod(shape) >= COMPILED_FROM:
-            self._common = shape
+        pays = n_batches * math.prod(shape) >= COMPILED_FROM
+        self._common = shape if pays else self._first
 
     def look(self, tiles: Tensor) -> tuple[RoiMaps, DensePredictions]:
         """See `dinomask.nets.network.Network.look`."""
