@@ -121,7 +121,7 @@ def test_nothing_to_learn_from_is_told_before_anything_is_done(tmp_path: Path) -
     assert not (tmp_path / "w").exists()
 
 
-def test_kept_features_teach_like_computed_ones(known: list, tmp_path: Path) -> None:
+def test_kept_crops_and_features_teach_like_computed_ones(known: list, tmp_path: Path) -> None:
     config = dataclasses.replace(QUICK, mode="heads", steps=POOL)
     learning = Learning.begin(known, tmp_path, config, 10)
     stepper = learning.stepper
@@ -129,7 +129,9 @@ def test_kept_features_teach_like_computed_ones(known: list, tmp_path: Path) -> 
     batch = collate([stepper.data[i] for i in numbers])
     with torch.no_grad():
         computed = stepper.losses(batch, 0.0)
-        kept = stepper.losses(batch, 0.0, learning._maps(numbers))
+        learning._pooled(numbers)
+        crops, maps = learning._pooled(numbers)
+        kept = stepper.losses(collate(crops), 0.0, maps)
     for name, value in computed.items():
         assert float(kept[name]) == pytest.approx(float(value), rel=0.03, abs=0.01), name
     assert not any(p.requires_grad for p in learning.fitting.model.backbone.parameters())

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from dinomask.adapt.clock import WorkClock
     from dinomask.adapt.taught import TaughtImage
     from dinomask.config import TeachConfig
+    from dinomask.train.augment import Crop
     from dinomask.train.fit import Fitting
 
 BEST_FILE = "best.safetensors"
@@ -45,7 +46,7 @@ BEST_FILE = "best.safetensors"
 SAVE_EVERY_S = 30.0
 
 POOL = 192
-"""Crops whose backbone features are kept, where the backbone doesn't learn."""
+"""Crops that are kept with their backbone features, where the backbone doesn't learn."""
 
 
 class Learning:
@@ -72,7 +73,7 @@ class Learning:
         self.stepper = stepper
         self.notes = notes
         self._base_state = base_state
-        self._cache: dict[int, list[Tensor]] = {}
+        self._pool: dict[int, tuple[Crop, list[Tensor]]] = {}
         self._saved = time.monotonic()
 
     @staticmethod
@@ -227,29 +228,30 @@ class Learning:
         started = clock.worked_s
         stepper = self.stepper
         numbers = list(stepper.crop_numbers())
-        maps = None
         if self.fitting.config.mode == "frozen":
-            numbers = [i % POOL for i in numbers]
-            maps = self._maps(numbers)
-        batch = collate([stepper.data[i] for i in numbers])
-        losses = stepper.losses(batch, done, maps)
+            crops, maps = self._pooled([i % POOL for i in numbers])
+        else:
+            crops, maps = [stepper.data[i] for i in numbers], None
+        losses = stepper.losses(collate(crops), done, maps)
         stepper.update(losses["total"], done)
         loss = float(losses["total"].detach())
         self.notes.losses.append((self.step, round(loss, 4)))
         self.notes.trained_s += clock.worked_s - started
         clock.tell("train", self.step, loss)
 
-    def _maps(self, numbers: list[int]) -> list[Tensor]:
-        """Return the frozen backbone's maps of crops, computed once a crop."""
+    def _pooled(self, numbers: list[int]) -> tuple[list[Crop], list[Tensor]]:
+        """Return crops and the frozen backbone's maps of them, made once a crop."""
         stepper = self.stepper
         for i in numbers:
-            if i not in self._cache:
-                tile = collate([stepper.data[i]])[0].to(stepper.device)
+            if i not in self._pool:
+                crop = stepper.data[i]
+                tile = collate([crop])[0].to(stepper.device)
                 with torch.no_grad(), autocast(stepper.config, stepper.device):
                     maps = self.fitting.model.backbone_maps(tile)
-                self._cache[i] = [m.to(torch.bfloat16) for m in maps]
-        rows = [self._cache[i] for i in numbers]
-        return [torch.cat(level).float() for level in zip(*rows, strict=True)]
+                self._pool[i] = crop, [m.to(torch.bfloat16) for m in maps]
+        chosen = [self._pool[i] for i in numbers]
+        levels = zip(*(maps for _, maps in chosen), strict=True)
+        return [crop for crop, _ in chosen], [torch.cat(level).float() for level in levels]
 
     def _check(self, quality: Callable[[dict[str, Tensor]], float], clock: WorkClock) -> None:
         tensors = self.learned()

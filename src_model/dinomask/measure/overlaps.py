@@ -154,10 +154,11 @@ def match(reference_yx: Array, prediction_yx: Array) -> Matching:
             got=f"{reference.shape} and {prediction.shape}",
             remedy="Compare the two label images of one image.",
         )
-    r_ids, r = np.unique(reference, return_inverse=True)
-    q_ids, q = np.unique(prediction, return_inverse=True)
+    r_ids, r = ids_of(reference)
+    q_ids, q = ids_of(prediction)
     joint = r.ravel().astype(np.int64) * max(len(q_ids), 1) + q.ravel()
-    pairs, overlap = np.unique(joint, return_counts=True)
+    pairs, place = ids_of(joint)
+    overlap = np.bincount(place, minlength=len(pairs))
     r_pair, q_pair = np.divmod(pairs, max(len(q_ids), 1))
     r_areas = np.bincount(r_pair, weights=overlap, minlength=len(r_ids)).astype(np.int64)
     q_areas = np.bincount(q_pair, weights=overlap, minlength=len(q_ids)).astype(np.int64)
@@ -172,6 +173,31 @@ def match(reference_yx: Array, prediction_yx: Array) -> Matching:
         prediction_index=q_pair[real] - q_skip,
         overlap_px=overlap[real],
     )
+
+
+def ids_of(labels: Array) -> tuple[Array, Array]:
+    """Return which ids there are, ascending, and for each pixel the place of its own.
+
+    As `numpy.unique` with its inverse, which sorts all pixels; ids not far above the
+    number of pixels are counted instead.
+
+    Parameters
+    ----------
+    labels : of integers, not negative, any shape
+
+    Returns
+    -------
+    ids : shape (N,)
+    places : the shape of `labels`, int64
+    """
+    highest = int(labels.max(initial=0))
+    if highest > labels.size:
+        ids, places = np.unique(labels, return_inverse=True)
+        return ids, places.reshape(labels.shape)
+    # bincount refuses uint64
+    present = np.bincount(labels.ravel().astype(np.int64, copy=False), minlength=1) > 0
+    places = np.cumsum(present) - 1
+    return np.flatnonzero(present).astype(labels.dtype), places[labels]
 
 
 def _labels(image_yx: Array) -> Array:

@@ -15,6 +15,7 @@ from dinomask.errors import OutputError
 from dinomask.image.source import open_image
 from dinomask.measure.coco import ScoredImage, coco_scores, score_instances
 from dinomask.measure.matching import Scores, mean_scores, score_image
+from dinomask.measure.overlaps import ids_of
 from dinomask.run.predictor import Predictor
 from dinomask.run.progress import OnProgress, Progress
 from dinomask.run.report import header
@@ -156,8 +157,8 @@ def leave_out_unsupervised(labels_yx: Array, predicted_yx: Array) -> tuple[Array
     unsupervised = labels_yx < 0
     if not unsupervised.any():
         return labels_yx, predicted_yx
-    ids, rows, areas = np.unique(predicted_yx, return_inverse=True, return_counts=True)
-    rows = rows.reshape(predicted_yx.shape)
+    ids, rows = ids_of(predicted_yx)
+    areas = np.bincount(rows.ravel(), minlength=len(ids))
     hidden = np.bincount(rows[unsupervised], minlength=len(ids))
     kept = np.where(2 * hidden > areas, 0, ids)
     return np.maximum(labels_yx, 0), kept[rows]
