@@ -174,6 +174,27 @@ def test_an_adapter_says_whether_its_objects_are_of_very_different_sizes(
     assert with_scales(own, taught) == own
 
 
+@given(factor=st.floats(0.02, 50), ratio=st.floats(1, 8), more=st.floats(1.1, 2))
+def test_an_estimate_moves_towards_the_taught_size_unless_the_magnification_is_another(
+    factor, ratio, more
+):
+    def moved(diameter_ratio: float) -> float:
+        adapter = AdapterManifest(
+            "a", "tiny", "", FitConfig(), diameter_px=40.0, diameter_ratio=diameter_ratio
+        )
+        return size.towards_taught(40 * factor, adapter) / 40
+
+    assert size.towards_taught(40 * factor, None) == 40 * factor
+    alike, mixed = (abs(np.log(moved(r))) for r in (ratio, ratio * more))
+    off = abs(np.log(factor))
+    assert alike <= off + 1e-9
+    if off > np.log(20):
+        assert alike == pytest.approx(off)
+    if 1e-3 < off < np.log(1.8):
+        # of objects of many sizes a crop shows the small or the large ones by chance
+        assert mixed < alike < off
+
+
 def test_a_run_goes_on_whoever_decided_on_its_scales(predictor, sample_nuclei):
     image = open_image(sample_nuclei)
     plan = plan_tiles(image.shape_yx, 1.0, SegmentConfig().tiles)

@@ -21,6 +21,7 @@ from dinomask.run.progress import Progress
 if TYPE_CHECKING:
     from dinomask.image.normalise import Normaliser
     from dinomask.image.source import Image
+    from dinomask.nets.adapter_manifest import AdapterManifest
     from dinomask.run.predictor import Predictor
     from dinomask.run.progress import OnProgress
 
@@ -73,9 +74,16 @@ ESTIMATE_SPREAD = 0.3
 LEAST_SPREAD = 0.15
 """That of the objects between images, where an adapter was taught on images all alike."""
 
+CHOSEN_BY_SIZE = 0.5
+"""A crop may show mostly the small or the large ones of its image's objects: so many standard
+deviations of their log sizes come on top of `ESTIMATE_SPREAD`."""
+
 TAUGHT_WITHIN = 2.0
-"""An estimate that is further from what an adapter was taught on speaks of another
-magnification."""
+"""An estimate that is more standard deviations from what an adapter was taught on speaks of
+another magnification."""
+
+TENTH = 1.2816
+"""Standard deviations between the median and the tenth of a normal distribution's values."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +144,7 @@ def _estimate(looks: _Looks) -> SizeEstimate:
         measured = best
     diameter = measured.median_px or rough
     n_objects = len(measured.diameters_px)
-    return SizeEstimate(round(_towards_taught(diameter, predictor), 2), n_objects)
+    return SizeEstimate(round(towards_taught(diameter, predictor.adapter), 2), n_objects)
 
 
 def choose(seen: list[Seen]) -> Seen:
@@ -158,20 +166,21 @@ def choose(seen: list[Seen]) -> Seen:
     return best
 
 
-def _towards_taught(diameter_px: float, predictor: Predictor) -> float:
+def towards_taught(diameter_px: float, adapter: AdapterManifest | None) -> float:
     """Move an estimate towards the size of the objects that an adapter was taught on.
 
     Both are taken for normally distributed in their logs: the mean weighted by 1 / variance
     is the likeliest. An estimate that is off by more than `TAUGHT_WITHIN` is left as it is.
     """
-    adapter = predictor.adapter
     if adapter is None or adapter.diameter_px is None:
         return diameter_px
-    apart = math.log(adapter.diameter_px / diameter_px)
-    if abs(apart) > math.log(TAUGHT_WITHIN):
-        return diameter_px
+    of_objects = math.log(adapter.diameter_ratio or 1.0) / (2 * TENTH)
+    estimated = ESTIMATE_SPREAD**2 + (CHOSEN_BY_SIZE * of_objects) ** 2
     taught = max(adapter.diameter_spread or 0.0, LEAST_SPREAD) ** 2
-    return diameter_px * math.exp(apart * ESTIMATE_SPREAD**2 / (ESTIMATE_SPREAD**2 + taught))
+    apart = math.log(adapter.diameter_px / diameter_px)
+    if abs(apart) > TAUGHT_WITHIN * math.sqrt(estimated + taught):
+        return diameter_px
+    return diameter_px * math.exp(apart * estimated / (estimated + taught))
 
 
 def _guesses_px(predictor: Predictor) -> tuple[float, ...]:
