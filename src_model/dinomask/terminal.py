@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
@@ -59,7 +60,7 @@ class _Bar:
             disable=not console.is_terminal,
         )
         self.task = self.bar.add_task("", total=None, note="")
-        self._last_s = 0.0
+        self._last_s = time.monotonic()
 
     def __enter__(self) -> Self:
         self.bar.start()
@@ -73,10 +74,12 @@ class _Bar:
     ) -> None:
         self.bar.stop()
 
-    def line(self, elapsed_s: float, text: str) -> None:
+    def line(self, text: str) -> None:
         """Print a line now and then where there is no terminal to draw on."""
-        if not self.console.is_terminal and elapsed_s - self._last_s >= PLAIN_EVERY_S:
-            self._last_s = elapsed_s
+        # by the clock: what a stage says to have taken may begin anew with the next one
+        now = time.monotonic()
+        if not self.console.is_terminal and now - self._last_s >= PLAIN_EVERY_S:
+            self._last_s = now
             self.console.print(text, highlight=False, soft_wrap=True)
 
 
@@ -88,7 +91,7 @@ class ProgressBar(_Bar):
         stage = STAGES.get(progress.stage, progress.stage)
         self.bar.update(self.task, description=stage, completed=progress.done, total=progress.total)
         eta = f", {progress.eta_s:.0f} s left" if progress.eta_s is not None else ""
-        self.line(progress.elapsed_s, f"{stage} {progress.done}/{progress.total}{eta}")
+        self.line(f"{stage} {progress.done}/{progress.total}{eta}")
 
 
 class TrainingBar(_Bar):
@@ -111,7 +114,6 @@ class TrainingBar(_Bar):
             note=note,
         )
         self.line(
-            progress.elapsed_s,
             f"step {progress.step} {progress.fraction:.1%} {note}"
             f" {progress.eta_s / 60:.0f} min left",
         )
@@ -140,7 +142,7 @@ class TeachingBar(_Bar):
             self.task, description=text, completed=progress.fraction, total=1.0, note=note
         )
         line = f"{text} {progress.fraction:.0%} {note} {progress.eta_s:.0f} s left"
-        self.line(progress.elapsed_s, line)
+        self.line(line)
 
 
 def accuracy_table(report: dict[str, Any]) -> Table:

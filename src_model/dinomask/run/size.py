@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 import math
 import time
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from dinomask.image.resample import read_scaled
 from dinomask.run.aside import Aside
 from dinomask.run.places import busy_points, crop_windows
 from dinomask.run.progress import Progress
+from dinomask.run.seen import NESTED_WITHIN, Seen, choose
 
 if TYPE_CHECKING:
     from dinomask.image.normalise import Normaliser
@@ -35,25 +35,11 @@ diameter."""
 OTHER_GUESSES_PX = (14.0, 64.0, 130.0)
 """Guesses of further looks, if the first one isn't believed."""
 
-SURE_WITHIN = 1.5
-"""The first look is believed if what it shows is within this factor of the guess …"""
-
-SURE_EVIDENCE = 4.0
-"""… and is as much as this many perfect objects; see `Seen.evidence`."""
-
 SAME_WITHIN = 1.2
 """Objects that are within this factor of the guess are measured in that look."""
 
-NESTED_APART = 3.0
-"""Objects so many times smaller than those with the most evidence may lie inside them: nuclei in
-cells, cells in clumps. They are preferred …"""
-
-NESTED_WITHIN = 1.35
-"""… if two finer looks show the same ones, within this factor …"""
-
-NESTED_EVIDENCE = 0.5
-"""… each with evidence for so many perfect ones. What only looks like objects, such as grain, has
-another size at every scale."""
+NESTED_CROPS = 4
+"""A crop of a finer look shows few of them: so many are looked at before that is decided."""
 
 ENOUGH_OBJECTS = 12
 REFINING_CROPS = 3
@@ -61,12 +47,6 @@ REFINING_CROPS = 3
 
 SCORE_THRESHOLD = 0.35
 """Objects with a lower score don't count."""
-
-SCORE_POWER = 2.0
-"""How much more a sure object counts than a doubtful one."""
-
-SPREAD = 0.9
-"""Spread, in log size, of the trust in objects away from the target diameter."""
 
 ESTIMATE_SPREAD = 0.3
 """Standard deviation of the log of an estimate, seen on images far from the training's."""
@@ -133,6 +113,7 @@ def _estimate(looks: _Looks) -> SizeEstimate:
         # nothing is larger than the image
         most = max(*looks.image.shape_yx, min(OTHER_GUESSES_PX))
         seen += [looks.at(guess) for guess in others if guess <= most]
+        seen = _inside(looks, seen)
     best = choose(seen)
     rough = best.median_px
     if rough is None:
@@ -147,23 +128,16 @@ def _estimate(looks: _Looks) -> SizeEstimate:
     return SizeEstimate(round(towards_taught(diameter, predictor.adapter), 2), n_objects)
 
 
-def choose(seen: list[Seen]) -> Seen:
-    """Return the look with the most evidence, or the one that shows best what is inside of it.
-
-    Something is inside where two finer looks agree on objects that are far smaller.
-    """
-    best = max(seen, key=lambda look: look.evidence)
-    largest = best.median_px or 0.0
-    inner = [
-        look
+def _inside(looks: _Looks, seen: list[Seen]) -> list[Seen]:
+    """Look at more crops, if what was seen may have something inside."""
+    most = max(seen, key=lambda look: look.evidence).largest_inside_px
+    finer = [look.guess_px for look in seen if look.guess_px < NESTED_WITHIN * most]
+    if len(finer) < 2 or not any(look.shows_below(most) for look in seen):
+        return seen
+    return [
+        looks.at(look.guess_px, NESTED_CROPS, ENOUGH_OBJECTS) if look.guess_px in finer else look
         for look in seen
-        if look.evidence >= NESTED_EVIDENCE and (look.median_px or largest) < largest / NESTED_APART
     ]
-    for one, other in itertools.combinations(inner, 2):
-        apart = abs(math.log((one.median_px or 1.0) / (other.median_px or 1.0)))
-        if apart < math.log(NESTED_WITHIN):
-            return max(one, other, key=lambda look: look.evidence)
-    return best
 
 
 def towards_taught(diameter_px: float, adapter: AdapterManifest | None) -> float:
@@ -188,43 +162,6 @@ def _guesses_px(predictor: Predictor) -> tuple[float, ...]:
     usual = (FIRST_GUESS_PX, *OTHER_GUESSES_PX)
     taught = predictor.adapter and predictor.adapter.diameter_px
     return (taught, *usual) if taught else usual
-
-
-@dataclasses.dataclass(frozen=True)
-class Seen:
-    """What crops show at one guess.
-
-    Attributes
-    ----------
-    guess_px : diameter in image pixels that objects were taken to have
-    diameters_px, scores : shape (N,), of objects; in image pixels
-    n_crops : looked at
-    """
-
-    guess_px: float
-    diameters_px: Array
-    scores: Array
-    n_crops: int
-
-    @property
-    def evidence(self) -> float:
-        """How much a crop shows: Σ score² exp(-½ (ln(diameter / guess) / SPREAD)²)."""
-        distance = np.log(np.maximum(self.diameters_px, 1e-3) / self.guess_px) / SPREAD
-        trust = self.scores**SCORE_POWER * np.exp(-0.5 * distance**2)
-        return float(trust.sum()) / max(self.n_crops, 1)
-
-    @property
-    def median_px(self) -> float | None:
-        """Median diameter; None if nothing was seen."""
-        return float(np.median(self.diameters_px)) if len(self.diameters_px) else None
-
-    @property
-    def is_sure(self) -> bool:
-        """Whether other guesses need no look."""
-        median = self.median_px
-        if median is None or self.evidence < SURE_EVIDENCE:
-            return False
-        return abs(math.log(median / self.guess_px)) < math.log(SURE_WITHIN)
 
 
 @dataclasses.dataclass
@@ -270,7 +207,8 @@ class _Looks:
     def tell(self) -> None:
         """Tell how many crops have been looked at; may raise to cancel."""
         if self.on_progress:
-            total = len(_guesses_px(self.predictor)) + REFINING_CROPS
+            usual = len(_guesses_px(self.predictor)) + REFINING_CROPS
+            total = max(usual, self.done + 1)
             elapsed = time.monotonic() - self.started
             self.on_progress(Progress("size", self.done, total, elapsed))
 
