@@ -25,6 +25,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from make_screenshots import IMAGES, wait
 from tour import Tour, apart_from_the_user
 
+from dinomask.measure.matching import score_image
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -99,7 +101,9 @@ class Tutorial(Tour):
         print("objects in truth:", len(ids))
         QTest.mouseClick(panel.run_box.start, Qt.MouseButton.LeftButton)
         wait(lambda: panel.job is None)
-        return np.array(self.viewer.layers[-1].data)
+        found = np.array(self.viewer.layers[-1].data)
+        print(f"AP@0.5 against the truth: {score_image(self.truth, found).ap[0]:.3f}")
+        return found
 
     def _correct(self, panel: Any, labels: Any) -> None:
         from qtpy.QtCore import Qt

@@ -7,12 +7,14 @@ import dataclasses
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from skimage.morphology import erosion
 
 from dinomask.adapt.clock import WorkClock
 from dinomask.adapt.gate import SHARES, Figures, Judge, judge_learned
 from dinomask.adapt.reference import reference_images
-from dinomask.adapt.trial import cut_scenes
-from dinomask.config import FitConfig, TeachConfig
+from dinomask.adapt.trial import Scene, cut_scenes, score_scenes
+from dinomask.config import DetectConfig, FitConfig, TeachConfig
+from dinomask.instances import draw
 from dinomask.nets.zoo import load_model
 from dinomask.run.sizes import MIXED_SCALES
 from tests.adapt.taught_scenes import taught_discs
@@ -78,3 +80,19 @@ def test_each_is_judged_as_it_will_be_used(scales: tuple[float, ...]) -> None:
     same = judge.figures(FitConfig(mode="frozen"), {BIAS: own})
     assert same.reference_ap50 == base.reference_ap50
     assert (same == base) == (not scales), "other looks give other scores"
+
+
+def test_outlines_a_pixel_beside_the_accepted_ones_cost_nothing() -> None:
+    # what is accepted is drawn by the base, which no other model's outlines match to the pixel
+    judge = Judge([], [], TeachConfig(), WorkClock(0, 60, None))
+    base = judge.base()
+    tiles = [scene.tile_cyx for scene in cut_scenes([taught_discs(seed=3, n=12)], 32.0, None)]
+    scenes = []
+    for tile in tiles:
+        found = base.detect(tile, DetectConfig(score_threshold=0.35))
+        outlined = draw(found, tile.shape[1:])
+        scenes.append(Scene(tile, outlined * (erosion(outlined) == outlined)))
+    scores = score_scenes(base, scenes)
+    assert scores.n_objects > 5
+    assert scores.quality(0.35) == pytest.approx(1.0)
+    assert scores.at(0.35)[-1] < 0.5

@@ -37,7 +37,7 @@ class Figures:
 
     Attributes
     ----------
-    held_out : mean AP over IoU 0.5 to 0.95 on the held-out objects
+    held_out : see `TrialScores.quality`; on the held-out objects
     held_out_ap50 : AP at IoU 0.5 there
     reference_ap50 : AP at IoU 0.5 on the reference images, at the score threshold that is
         best there
@@ -123,9 +123,9 @@ class Judge:
         return self._predictor(None, None)
 
     def quality(self, fit: FitConfig, tensors: dict[str, Tensor], step: int = 0) -> float:
-        """Return the mean AP of an adapter on the held-out objects, looked at once: quick."""
+        """Return how well an adapter does on the held-out objects, looked at once: quick."""
         scores = self._scores(fit, tensors, self._held_out, "train", step)
-        return float(scores.at(scores.best_threshold(self._usual)).mean())
+        return scores.quality(scores.best_threshold(self._usual))
 
     def figures(
         self,
@@ -149,9 +149,9 @@ class Judge:
         scales = () if tensors is None else self.scales
         held_out = self._scores(fit, tensors, self._held_out, phase, scales=scales)
         threshold = held_out.best_threshold(self._usual)
-        aps = held_out.at(threshold)
         kept = self.kept(fit, tensors, phase) if kept is None else kept
-        return Figures(float(aps.mean()), float(aps[HALF]), kept, threshold)
+        ap50 = float(held_out.at(threshold)[HALF])
+        return Figures(held_out.quality(threshold), ap50, kept, threshold)
 
     def kept(
         self,

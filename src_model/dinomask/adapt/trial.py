@@ -34,6 +34,10 @@ FLOOR = 0.15
 
 HALF = TAUS.index(0.5)
 
+QUALITY_TAUS = slice(HALF, TAUS.index(0.75) + 1)
+"""IoU 0.5 to 0.75. Outlines of objects that were accepted, or added by a click, are the base's own:
+asked for more, it would be right by definition, and nothing could be learned from them."""
+
 THRESHOLDS = tuple(round(0.2 + 0.05 * i, 2) for i in range(10))
 """Score thresholds that are compared."""
 
@@ -74,6 +78,10 @@ class TrialScores:
         row = int(np.abs(np.array(self.thresholds) - threshold).argmin())
         chosen: Array = self.ap[row]
         return chosen
+
+    def quality(self, threshold: float) -> float:
+        """Return the mean AP over IoU 0.5 to 0.75 at the nearest score threshold."""
+        return float(self.at(threshold)[QUALITY_TAUS].mean())
 
     def best_threshold(self, usual: float) -> float:
         """Return the threshold nearest to the usual one that is about as good as the best.
