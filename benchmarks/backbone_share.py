@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from rich.console import Console
 from rich.table import Table
-from tta import COLUMNS, draw_evenly
+from tta import COLUMNS
 
 from dinomask.config import SegmentConfig
 from dinomask.nets.zoo import write_atomically
 from dinomask.run.predictor import Predictor
 from dinomask.run.report import header
 from dinomask.terminal import ProgressBar, print_table
-from dinomask.train.datasets import find_samples
+from dinomask.train.datasets import draw_evenly, find_samples
 from dinomask.train.evaluate import evaluate
 
 if TYPE_CHECKING:

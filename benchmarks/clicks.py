@@ -27,7 +27,6 @@ from rich.console import Console
 from rich.table import Table
 from scipy import ndimage
 from skimage.measure import regionprops
-from tta import draw_evenly
 
 from dinomask.adapt.events import Piece
 from dinomask.adapt.prompt import Prompter, Proposal
@@ -41,7 +40,7 @@ from dinomask.run.predictor import Predictor
 from dinomask.run.report import header
 from dinomask.run.segment import segment
 from dinomask.terminal import ProgressBar, print_table
-from dinomask.train.datasets import Sample, find_samples
+from dinomask.train.datasets import Sample, draw_evenly, find_samples
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -18,7 +18,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -29,7 +28,7 @@ from dinomask.run.predictor import Predictor
 from dinomask.run.report import header
 from dinomask.run.views import plan_views
 from dinomask.terminal import ProgressBar, print_table
-from dinomask.train.datasets import Sample, find_samples
+from dinomask.train.datasets import Sample, draw_evenly, find_samples
 from dinomask.train.evaluate import evaluate
 
 if TYPE_CHECKING:
@@ -44,20 +43,6 @@ CHOICES = {
 }
 
 COLUMNS = {"ap50": "AP@0.5", "ap75": "AP@0.75", "ap90": "AP@0.9", "ap50_95": "AP@0.5:0.95"}
-
-
-def draw_evenly(samples: Sequence[Sample], n: int, seed: int) -> list[Sample]:
-    """Choose n samples at random, from each modality in turn."""
-    rng = np.random.default_rng(seed)
-    queues: dict[tuple[str, str], list[Sample]] = {}
-    for i in rng.permutation(len(samples)):
-        queues.setdefault((samples[i].dataset, samples[i].modality), []).append(samples[i])
-    chosen: list[Sample] = []
-    while len(chosen) < n and any(queues.values()):
-        for key in sorted(queues):
-            if queues[key] and len(chosen) < n:
-                chosen.append(queues[key].pop())
-    return chosen
 
 
 def measure(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dinomask.config import TrainConfig
 from dinomask.errors import DataError, DinomaskError
@@ -14,6 +16,7 @@ from dinomask.train.crops import CropDataset
 from dinomask.train.datasets import (
     Sample,
     describe_sources,
+    draw_evenly,
     equivalent_diameters_px,
     find_data,
     find_samples,
@@ -22,9 +25,6 @@ from dinomask.train.datasets import (
 from dinomask.train.labels import DataWarning
 from tests.train.coco_scenes import write_coco
 from tests.train.scenes import disc_labels, image_of, save, write_folder
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def sample_of(folder: Path, image: np.ndarray, labels: np.ndarray, suffix: str = ".tif") -> Sample:
@@ -240,3 +240,24 @@ def test_real_data_sets_have_what_their_index_promises(data_dir: Path) -> None:
         image, labels, _ = samples[0].read()
         assert image.shape[1:] == labels.shape
         assert labels.max() > 0
+
+
+@given(
+    counts=st.lists(st.integers(1, 9), min_size=1, max_size=4),
+    n=st.integers(0, 40),
+    seed=st.integers(0, 99),
+)
+def test_images_are_drawn_evenly_over_the_modalities(counts: list[int], n: int, seed: int) -> None:
+    here = Path()
+    samples = [
+        Sample(f"{m}-{i}", here, here, "val", f"modality {m}", "set")
+        for m, count in enumerate(counts)
+        for i in range(count)
+    ]
+    drawn = draw_evenly(samples, n, seed)
+    assert len({s.name for s in drawn}) == len(drawn) == min(n, len(samples))
+    taken = [sum(s.modality == f"modality {m}" for s in drawn) for m in range(len(counts))]
+    # none gets two more than another that has some left
+    left = [t for t, count in zip(taken, counts, strict=True) if t < count]
+    assert not left or max(taken) <= min(left) + 1
+    assert draw_evenly(samples, n, seed) == drawn

@@ -22,7 +22,7 @@ from dinomask.config import (
 )
 from dinomask.errors import ModelError, SettingsError
 from dinomask.nets.zoo import load_model
-from dinomask.train.datasets import Sample, find_samples
+from dinomask.train.datasets import Sample, draw_evenly, find_samples
 from dinomask.train.study import Outcome, Study, chosen_settings, suggest
 from dinomask.train.tune import BEST_FILE, TABLE_FILE, Tuned, tune
 from tests.nets.small import small_config
@@ -263,3 +263,20 @@ def test_worse_than_the_median_is_ended_early_after_the_first_trials(
     assert asked == [False, False, False, prune, False]
     again = Study(tmp_path, TuneConfig(startup_trials=3, prune=prune), 0, {})
     assert [o.score for o in again.outcomes()] == [0.5, 0.6, 0.7, 0.59, 0.61]
+
+
+def test_trials_are_scored_on_some_of_the_images(samples: list[Sample], tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, trials=1)
+    base = dataclasses.replace(BASE, seed=SEED)
+    # not there, and never missed
+    gone = dataclasses.replace(samples[1], image=tmp_path / "gone.tif")
+    drawn = draw_evenly([samples[1], gone], 1, SEED)
+    held_out = [samples[1], gone] if drawn == [samples[1]] else [gone, samples[1]]
+    assert draw_evenly(held_out, 1, SEED) == [samples[1]]
+    some = dataclasses.replace(config, score_images=1)
+    tuned = tune(samples[:1], held_out, tmp_path / "some", some, base, init="tiny")
+    assert tuned.best.score is not None
+    # a search of the same images may go on however they were chosen
+    every = dataclasses.replace(config, score_images=0, trials=1)
+    again = tune(samples[:1], [samples[1]], tmp_path / "some", every, base, init="tiny")
+    assert again.outcomes == tuned.outcomes

@@ -81,6 +81,10 @@ class TuneConfig:
     startup_trials: int = 5
     """First trials: their settings are drawn at random and they are never ended early."""
 
+    score_images: int = 24
+    """Images held out that a trial is scored on at each rung, evenly over the modalities; 0
+    takes all."""
+
     metric: Literal["ap50", "ap50_95"] = "ap50_95"
     """What is maximised over the images held out: AP at an IoU of 0.5, or its mean over
     0.5 to 0.95."""
@@ -91,3 +95,9 @@ class TuneConfig:
         for name in ("trials", "rungs", "startup_trials"):
             value = getattr(self, name)
             require(value >= 1, f"{name} of at least 1", value, "Use the default.")
+        require(
+            self.score_images >= 0,
+            "score_images of at least 0",
+            self.score_images,
+            "Use the default, or 0 for all.",
+        )

@@ -113,6 +113,20 @@ def find_samples(folders: Sequence[Path], split: str | None = None) -> list[Samp
     return list(find_data(folders, split).samples)
 
 
+def draw_evenly(samples: Sequence[Sample], n: int, seed: int) -> list[Sample]:
+    """Choose n samples at random, from each modality of each data set in turn."""
+    rng = np.random.default_rng(seed)
+    queues: dict[tuple[str, str], list[Sample]] = {}
+    for i in rng.permutation(len(samples)):
+        queues.setdefault((samples[i].dataset, samples[i].modality), []).append(samples[i])
+    chosen: list[Sample] = []
+    while len(chosen) < n and any(queues.values()):
+        for key in sorted(queues):
+            if queues[key] and len(chosen) < n:
+                chosen.append(queues[key].pop())
+    return chosen
+
+
 def describe_sources(
     folders: Sequence[Path], split: str | None = None
 ) -> tuple[dict[str, str], ...]:

@@ -223,7 +223,8 @@ def fixed_settings(
 ) -> dict[str, Any]:
     """Return what must not change within a search; the number of trials may."""
     searched = as_dict(config)
-    del searched["trials"]
+    # how many images are scored on shows in which
+    del searched["trials"], searched["score_images"]
     names = [[f"{s.dataset}/{s.name}" for s in part] for part in (samples, held_out)]
     data = hashlib.sha256(json.dumps(names).encode()).hexdigest()
     return {**searched, "training": as_dict(base), "data": data, **more}

@@ -22,6 +22,7 @@ from dinomask.config import ModelConfig, SegmentConfig, TrainConfig, TuneConfig,
 from dinomask.config.options import changed_options
 from dinomask.errors import ModelError, SettingsError
 from dinomask.nets.zoo import find_model, read_manifest, write_together
+from dinomask.train.datasets import draw_evenly
 from dinomask.train.evaluate import evaluate
 from dinomask.train.loop import DivergedError, train
 from dinomask.train.state import STATE_FILE
@@ -144,6 +145,8 @@ def tune(
     segmentation = dataclasses.replace(
         segmentation or SegmentConfig(), device=base.device, threads=base.threads
     )
+    if config.score_images:
+        held_out = draw_evenly(held_out, config.score_images, base.seed)
     search = _Search(samples, held_out, out, config, base, start, segmentation, on_step)
     fixed = fixed_settings(config, base, samples, held_out, **identity)
     study = Study(out, config, base.seed, fixed)
