@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from dinomask.compress.material import Source
     from dinomask.run.progress import OnProgress
 
-VARIANT_MB = 1000
-"""Memory of a process with PyTorch, a backend and a variant of a model."""
+VARIANT_MB = 1700
+"""Memory of a process with PyTorch, a backend and a variant of a model that looks at tiles of
+560 px. With less than it takes, all of them wait for pages of their libraries."""
 
 MEMORY_SHARE = 0.6
 """Part of the machine's memory that variants may take together."""
