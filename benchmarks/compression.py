@@ -6,8 +6,9 @@
 Images are the val split of dsb2018 and usiigaci in DINOMASK_DATA (or --data), spread evenly;
 methods learn from the train split. Every variant lives in a process of its own, and all take
 turns. The reference is the model in PyTorch in float32; `bf16` is what DINOmask takes by itself
-on processors with matrix units. The large model has random weights: what is said of it is its
-speed and its size. Distillations take --minutes each, a fraction of what they deserve.
+on processors with matrix units, where 8-bit models compute the rest in it. The large model has
+random weights: what is said of it is its speed and its size. Distillations take --minutes each,
+a fraction of what they deserve.
 
 What was made and measured is kept in --work: an interrupted benchmark goes on. The page
 docs/compress.md takes its tables from the file of --json by benchmarks/compressing/document.py.
@@ -206,9 +207,12 @@ def compare(name: str, options: argparse.Namespace, console: Console) -> dict[st
 
 
 def _in_fp32(variant: Variant) -> Variant:
-    """Let PyTorch compute in float32 unless the variant is another arithmetic."""
-    is_half = {"bf16", "fp16"} & set(variant.methods)
-    return variant if is_half else dataclasses.replace(variant, precision="fp32")
+    """Let a variant compute in float32 unless it is another arithmetic.
+
+    What stays in floating point beside 8 bits is computed as DINOmask does it by itself.
+    """
+    is_other = {"bf16", "fp16"} & set(variant.methods) or any("int8" in m for m in variant.methods)
+    return variant if is_other else dataclasses.replace(variant, precision="fp32")
 
 
 def _other(study: Study) -> list[Source]:
