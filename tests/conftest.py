@@ -15,9 +15,12 @@ settings.register_profile("thorough", deadline=None, max_examples=300)
 settings.load_profile("quick")
 
 # before anything imports napari or numpy: tests neither read nor write the user's napari
-# settings, and one thread a test is faster and steadier beside other work
+# settings, models, adapters in use and jobs, and one thread a test is faster and steadier
+# beside other work
 _settings_folder = tempfile.TemporaryDirectory(prefix="dinomask-tests-")
 os.environ["NAPARI_CONFIG"] = str(Path(_settings_folder.name) / "settings.yaml")
+os.environ["DINOMASK_MODELS"] = str(Path(_settings_folder.name) / "models")
+os.environ["DINOMASK_JOBS"] = str(Path(_settings_folder.name) / "jobs")
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
 
