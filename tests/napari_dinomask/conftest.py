@@ -33,7 +33,7 @@ CROP = (slice(0, 256), slice(0, 256))
 NUCLEUS_PX = 26.0
 """Median diameter of the sample's nuclei."""
 
-RUN_MS = 60_000
+RUN_MS = 120_000
 """The first run imports torch and may share the machine."""
 
 
