@@ -257,9 +257,12 @@ def test_tiles_appear_in_their_planes_while_a_stack_is_segmented(
         assert so_far.name.endswith(PREVIEW_SUFFIX)
         assert not so_far.editable
         np.testing.assert_array_equal(so_far.extent.world, layer.extent.world)
-        # the plane on display came first, then the others in order
-        drawn = [np.asarray(so_far.data[z]).any() for z in range(3)]
-        assert drawn == [True, False, True]
+        # the plane on display came first, then the others in order; tiles are drawn now and then
+        drawn = [True, False, True]
+        qtbot.waitUntil(
+            lambda: [bool(np.asarray(so_far.data[z]).any()) for z in range(3)] == drawn,
+            timeout=RUN_MS,
+        )
     finally:
         looked.set()
         hook.remove()
