@@ -43,16 +43,7 @@ TOLERANCE = {
     "int8-dynamic": 0.1,
 }
 """Largest difference from eager float32, as a share of an output's norm. Random weights are
-harder in 8 bits than trained ones …"""
-
-HARDER = {"mobilenet": {"int8-openvino": 0.2, "int8-onnx": 0.2}}
-"""… and those of a MobileNet harder still: 0.13 to 0.19 was measured, for reasons not known."""
-
-
-def tolerance(family: str, method: str) -> float:
-    """Return the largest difference that a backend may have."""
-    return HARDER.get(family, {}).get(method, TOLERANCE[method])
-
+harder in 8 bits than trained ones."""
 
 SIDE = 112
 """The common tile's side here; graphs are compiled for it, and for any other."""

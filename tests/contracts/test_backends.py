@@ -41,7 +41,6 @@ from tests.contracts.backends import (
     export_once,
     model_of,
     tiles,
-    tolerance,
 )
 
 if TYPE_CHECKING:
@@ -142,8 +141,7 @@ def compared(network: Network, eager: Network, shape: tuple[int, int, int]):
 @pytest.mark.parametrize("shape", [(1, SIDE, SIDE), (2, 112, 140), (1, 70, 98)], ids=str)
 def test_a_backend_computes_what_eager_does_for_any_size(family, method, shape, network_of):
     eager = load_model(family)[0]
-    network = network_of(family, method)
-    assert differences(compared(network, eager, shape)) < tolerance(family, method)
+    assert differences(compared(network_of(family, method), eager, shape)) < TOLERANCE[method]
 
 
 @every_pair

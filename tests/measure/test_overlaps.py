@@ -26,9 +26,3 @@ def test_ids_and_places_are_those_of_unique(labels: np.ndarray) -> None:
     assert ids.dtype == labels.dtype
     np.testing.assert_array_equal(ids, expected)
     np.testing.assert_array_equal(places, inverse.reshape(labels.shape))
-
-
-@given(LABELS)
-def test_ids_at_their_places_are_the_labels(labels: np.ndarray) -> None:
-    ids, places = ids_of(labels)
-    np.testing.assert_array_equal(ids[places] if len(ids) else labels, labels)
