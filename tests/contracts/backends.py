@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import tifffile
 import torch
 
 from dinomask.compress import onnx as onnx_methods
@@ -20,7 +22,6 @@ from tests.nets.small import small_config
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     import pytest
 
@@ -38,12 +39,15 @@ TOLERANCE = {
     "compiled": 1e-4,
     # without VNNI weights take half of the range, so that sums don't overflow
     "int8-openvino": 0.1 if HAS_VNNI else 0.15,
-    "int8-onnx": 0.1,
+    # rounds what convolutions give, too: left in floating point, it is as near as OpenVINO's
+    "int8-onnx": 0.15,
     "int8-onnx-dynamic": 0.1,
     "int8-dynamic": 0.1,
 }
 """Largest difference from eager float32, as a share of an output's norm. Random weights are
 harder in 8 bits than trained ones."""
+
+SAMPLE = Path(__file__).parents[2] / "sample_data" / "nuclei.tif"
 
 SIDE = 112
 """The common tile's side here; graphs are compiled for it, and for any other."""
@@ -92,8 +96,18 @@ def export_once(patch: pytest.MonkeyPatch, folder: Path) -> None:
 
 
 def tiles(batch: int, height: int, width: int) -> torch.Tensor:
+    """Cut tiles of the kind of image that 8 bits are calibrated on.
+
+    On noise, which no calibration has seen, activations leave the range that was found: random
+    convolutions in 8 bits are then three times as far off.
+    """
+    pixels = torch.from_numpy(tifffile.imread(SAMPLE).astype("float32"))
+    pixels = pixels / pixels.quantile(0.998)
     generator = torch.Generator().manual_seed(height * width + batch)
-    return torch.rand(batch, 3, height, width, generator=generator)
+    rows = torch.randint(pixels.shape[0] - height, (batch,), generator=generator)
+    columns = torch.randint(pixels.shape[1] - width, (batch,), generator=generator)
+    cut = [pixels[y : y + height, x : x + width] for y, x in zip(rows, columns, strict=True)]
+    return torch.stack(cut)[:, None].clamp(max=1).repeat(1, 3, 1, 1)
 
 
 def boxes(n: int, seed: int = 0) -> torch.Tensor:
