@@ -17,6 +17,7 @@ from dinomask.adapt.shelf import find_entry
 from dinomask.compress.material import Material
 from dinomask.compress.pipeline import compress
 from dinomask.config import DetectConfig, SegmentConfig, TileConfig
+from dinomask.config.model import SIDE_STEP_PX
 from dinomask.errors import BackendError, ModelError, SettingsError
 from dinomask.image.source import open_image
 from dinomask.nets import artefact
@@ -208,6 +209,12 @@ def test_a_run_is_the_same_in_processes(name_of, sample_nuclei):
     assert np.array_equal(serial.labels_yx, parallel.labels_yx)
     info = read_manifest(find_model(config.model)).backend
     assert serial.report["model"]["sha256"] == info.identity
+
+
+@every_backend
+def test_sides_that_a_backend_wants_are_sides_that_its_source_takes(method, name_of):
+    wanted = load(name_of("dinov2", method)).network.side_step_px
+    assert wanted >= SIDE_STEP_PX and wanted % load("dinov2").network.side_step_px == 0
 
 
 @every_backend

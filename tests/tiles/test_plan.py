@@ -24,7 +24,7 @@ def plans(draw: st.DrawFn) -> TilePlan:
     config = TileConfig(tile_px=tile, halo_px=halo, seam_px=draw(st.integers(0, min(8, halo))))
     side = st.integers(1, 1500)
     shape = (draw(side), draw(side))
-    return plan_tiles(shape, draw(st.floats(0.1, 2.0)), config)
+    return plan_tiles(shape, draw(st.floats(0.1, 2.0)), config, draw(st.sampled_from([28, 56])))
 
 
 @given(plans())
@@ -57,11 +57,20 @@ def test_read_holds_core_and_halo(plan: TilePlan) -> None:
 @given(plans())
 def test_tiles_are_no_larger_than_they_need_be(plan: TilePlan) -> None:
     for side, n, size in zip(plan.tile_yx_px, plan.grid_yx, plan.shape_scaled_yx, strict=True):
-        assert side % 28 == 0 or side == plan.config.tile_px
+        assert side % plan.side_step_px == 0 or side == plan.config.tile_px
         assert 112 <= side <= plan.config.tile_px
         # tiles of a step less would not cover the image with two halos where they overlap
-        shorter = side - (side % 28 or 28)
+        shorter = side - (side % plan.side_step_px or plan.side_step_px)
         assert side == 112 or n * shorter - 2 * plan.config.halo_px * (n - 1) < size
+
+
+def test_with_a_coarser_step_images_of_many_sizes_share_shapes() -> None:
+    scales = np.linspace(0.5, 2.0, 60)
+    fine, coarse = (
+        {plan_tiles((256, 256), scale, TileConfig(), step).tile_yx_px for scale in scales}
+        for step in (28, 56)
+    )
+    assert len(coarse) <= 0.6 * len(fine)
 
 
 @given(plans())

@@ -10,6 +10,9 @@ from dinomask.config.shape import NetworkShape
 PATCH_PX = 14
 """Side of a DINOv2 patch in model pixels; tiles are multiples of it."""
 
+SIDE_STEP_PX = 2 * PATCH_PX
+"""Sides of tiles are multiples of the coarsest stride, so that its map covers the tile."""
+
 LORA_TARGETS = ("qkv", "proj", "fc1", "fc2")
 """Linear layers of a block that LoRA can adapt."""
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from dinomask.config.model import SIDE_STEP_PX
 from dinomask.errors import ModelError
 from dinomask.nets.backbone import backbone_of
 from dinomask.nets.detection import (
@@ -138,6 +139,11 @@ class CenterMask(nn.Module):
         iou : shape (N, C), predicted IoU of each mask with the truth
         """
         return self.draw(self._roi_maps(pyramid), boxes)
+
+    @property
+    def side_step_px(self) -> int:
+        """See `dinomask.nets.network.Network.side_step_px`."""
+        return SIDE_STEP_PX
 
     def expect(self, shape: tuple[int, ...], n_batches: int) -> None:
         """Do nothing: any shape is as good as another."""

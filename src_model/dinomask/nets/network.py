@@ -80,6 +80,13 @@ class Network(Protocol):
     def config(self) -> ModelConfig:
         """The architecture."""
 
+    @property
+    def side_step_px(self) -> int:
+        """What tiles' sides should be multiples of, itself a multiple of `SIDE_STEP_PX`.
+
+        Others work too. It is larger where every further shape costs time once.
+        """
+
     def expect(self, shape: tuple[int, ...], n_batches: int) -> None:
         """Prepare for many batches of tiles of one shape, if that pays.
 

@@ -94,5 +94,5 @@ def begin_run(
         diameter_px = estimate(normaliser, predictor) if given == "auto" else given
     watch.lap("size")
     scale = predictor.target_diameter_px / (diameter_px or NO_SIZE_PX)
-    plan = plan_tiles(image.shape_yx, scale, config.tiles)
+    plan = plan_tiles(image.shape_yx, scale, config.tiles, predictor.network.side_step_px)
     return Beginning(config, predictor, normaliser, diameter_px, scale, plan, list(findings), watch)

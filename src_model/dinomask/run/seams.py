@@ -72,7 +72,8 @@ def seam_report(
     normaliser = fit_normaliser(image, config.normalise)
     predictor = Predictor.of(config, predictor)
     diameter_px = _diameter(image, normaliser, predictor, config)
-    plan = plan_tiles(image.shape_yx, predictor.target_diameter_px / diameter_px, config.tiles)
+    scale = predictor.target_diameter_px / diameter_px
+    plan = plan_tiles(image.shape_yx, scale, config.tiles, predictor.network.side_step_px)
     if len(plan) == 1:
         raise SettingsError(
             expected="an image of several tiles",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dinomask.config.model import PATCH_PX
+from dinomask.config.model import SIDE_STEP_PX
 from dinomask.config.segment import MIN_TILE_PX
 from dinomask.errors import InputError, SettingsError
 from dinomask.tiles.sight import owned
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from dinomask.instances import Array
 
 __all__ = ["Box", "Tile", "TilePlan", "owned", "plan_tiles"]
-
-SIDE_STEP_PX = 2 * PATCH_PX
-"""Sides are multiples of the coarsest stride, so that its map covers the tile."""
 
 Box = tuple[int, int, int, int]
 """y0, x0, y1, x1 in whole pixels, half-open."""
@@ -60,11 +57,13 @@ class TilePlan:
     shape_yx : in image pixels
     scale : model pixels per image pixel
     config : longest tile side, halo and seam margin, in model pixels
+    side_step_px : what sides of tiles are multiples of, as far as `TileConfig.tile_px` allows
     """
 
     shape_yx: tuple[int, int]
     scale: float
     config: TileConfig
+    side_step_px: int = SIDE_STEP_PX
 
     def __post_init__(self) -> None:
         if len(self.shape_yx) != 2 or min(self.shape_yx) < 1:
@@ -194,7 +193,8 @@ class TilePlan:
         """Least side with which as many tiles overlap by two halos."""
         n = self._count(size)
         needed = math.ceil((size + 2 * self.config.halo_px * (n - 1)) / n)
-        side = max(MIN_TILE_PX, SIDE_STEP_PX * math.ceil(needed / SIDE_STEP_PX))
+        step = self.side_step_px
+        side = max(MIN_TILE_PX, step * math.ceil(needed / step))
         return min(side, self.config.tile_px)
 
     def _start(self, i: int, n: int, size: int) -> int:
@@ -242,7 +242,12 @@ class TilePlan:
             i = i + step
 
 
-def plan_tiles(shape_yx: tuple[int, int], scale: float, config: TileConfig) -> TilePlan:
+def plan_tiles(
+    shape_yx: tuple[int, int],
+    scale: float,
+    config: TileConfig,
+    side_step_px: int = SIDE_STEP_PX,
+) -> TilePlan:
     """Plan the tiles of an image.
 
     Parameters
@@ -250,6 +255,8 @@ def plan_tiles(shape_yx: tuple[int, int], scale: float, config: TileConfig) -> T
     shape_yx : in image pixels
     scale : model pixels per image pixel
     config : tile side, halo and seam margin, in model pixels
+    side_step_px : what the network wants sides to be multiples of, see
+        `dinomask.nets.network.Network.side_step_px`
 
     Raises
     ------
@@ -258,4 +265,4 @@ def plan_tiles(shape_yx: tuple[int, int], scale: float, config: TileConfig) -> T
     SettingsError
         If the scale is not above 0.
     """
-    return TilePlan((int(shape_yx[0]), int(shape_yx[1])), float(scale), config)
+    return TilePlan((int(shape_yx[0]), int(shape_yx[1])), float(scale), config, side_step_px)

@@ -48,6 +48,10 @@ class Graph(Protocol):
     def __call__(self, **inputs: Array) -> dict[str, Array]:
         """Return the outputs by name; float32, not changed by later calls."""
 
+    @property
+    def side_step_px(self) -> int:
+        """See `dinomask.nets.network.Network.side_step_px`."""
+
     def expect(self, shapes: dict[str, tuple[int, ...]], n_calls: int) -> None:
         """Prepare for many calls with inputs of these shapes, if that pays."""
 
@@ -69,6 +73,11 @@ class GraphNetwork:
         self._looks = looks
         self._draws = draws
         self._device = device
+
+    @property
+    def side_step_px(self) -> int:
+        """See `dinomask.nets.network.Network.side_step_px`."""
+        return self._looks.side_step_px
 
     def expect(self, shape: tuple[int, ...], n_batches: int) -> None:
         """See `dinomask.nets.network.Network.expect`."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from dinomask.config.model import SIDE_STEP_PX
 from dinomask.errors import BackendError, SettingsError
 from dinomask.nets.artefact import source_title
 from dinomask.nets.backends.graphs import GraphNetwork
@@ -80,5 +81,10 @@ class OnnxGraph:
         """See `dinomask.nets.backends.graphs.Graph`."""
         return dict(zip(self._names, self._session.run(None, inputs), strict=True))
 
+    @property
+    def side_step_px(self) -> int:
+        """The least, as a session takes any shape alike."""
+        return SIDE_STEP_PX
+
     def expect(self, shapes: dict[str, tuple[int, ...]], n_calls: int) -> None:
-        """Do nothing: a session takes any shape alike."""
+        """Do nothing, for the same reason."""

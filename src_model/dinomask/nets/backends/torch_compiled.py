@@ -61,6 +61,11 @@ class CompiledNetwork:
         """See `dinomask.nets.network.Network.config`."""
         return self._model.config
 
+    @property
+    def side_step_px(self) -> int:
+        """See `dinomask.nets.network.Network.side_step_px`."""
+        return self._model.side_step_px
+
     def expect(self, shape: tuple[int, ...], n_batches: int) -> None:
         """Compile for this shape if so many come that it pays."""
         pays = n_batches * math.prod(shape) >= COMPILED_FROM

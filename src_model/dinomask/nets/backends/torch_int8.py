@@ -75,6 +75,11 @@ class Int8Network:
         """See `dinomask.nets.network.Network.config`."""
         return self._model.config
 
+    @property
+    def side_step_px(self) -> int:
+        """See `dinomask.nets.network.Network.side_step_px`."""
+        return self._model.side_step_px
+
     def expect(self, shape: tuple[int, ...], n_batches: int) -> None:
         """Do nothing: any shape is as good as another."""
 
