@@ -15,6 +15,7 @@ from dinomask.errors import ModelError
 from dinomask.nets.backbone_files import load_backbone_weights
 from dinomask.nets.families import FAMILIES
 from dinomask.nets.lora import attach, lora_layers
+from dinomask.nets.losses import Sampling
 from dinomask.nets.packing import unpack
 from dinomask.nets.zoo import WEIGHTS_FILE, Manifest, file_sha256, load_weights, save_checkpoint
 from dinomask.train.balance import Balancer
@@ -137,7 +138,7 @@ def test_features_lie_where_the_pixels_are(member: Member) -> None:
 def test_a_gradient_reaches_every_parameter(member: Member) -> None:
     model = member.model().train()
     tile, target = discs([(30, 30), (80, 64)], 14, 112)
-    losses = model.losses(tile.expand(2, -1, -1, -1), [target, target], 4, 0)
+    losses = model.losses(tile.expand(2, -1, -1, -1), [target, target], Sampling(4, 0))
     assert all(torch.isfinite(v) for v in losses.values())
     sum(losses.values()).backward()
     parameters = [(n, p) for n, p in model.backbone.named_parameters() if p.requires_grad]

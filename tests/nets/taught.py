@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from dinomask.nets.lora import Adapter, attach
+from dinomask.nets.losses import Sampling
 from tests.nets.small import discs, small_model
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def teach(model: CenterMask, steps: int = 3) -> None:
     model.train()
     for _ in range(steps):
         optimiser.zero_grad()
-        sum(model.losses(scene, [target], 4, 0).values()).backward()
+        sum(model.losses(scene, [target], Sampling(4, 0)).values()).backward()
         optimiser.step()
 
 

@@ -11,6 +11,7 @@ import torch
 
 from dinomask.config import DetectConfig
 from dinomask.nets.duplicates import drop_duplicates
+from dinomask.nets.losses import Sampling
 from dinomask.nets.proposals import (
     RoiSample,
     propose,
@@ -35,7 +36,7 @@ def step(
     targets: list[InstanceTargets],
     n_proposals: int = 0,
 ) -> dict[str, float]:
-    losses = model.losses(tiles, targets, n_true=8, n_proposals=n_proposals)
+    losses = model.losses(tiles, targets, Sampling(8, n_proposals))
     optimiser.zero_grad()
     sum(losses.values()).backward()
     optimiser.step()
@@ -134,7 +135,7 @@ def test_mask_iou_rejects_what_is_no_object_or_of_another_class() -> None:
 def test_every_parameter_learns_and_c_classes_work() -> None:
     model = small_model(3).train()
     labels = np.kron(np.array([[1, 0], [2, 3]]), np.ones((28, 28), np.int64))
-    losses = model.losses(tile_of(labels), [targets_of(labels, [0, 1, 2])], 8, 4)
+    losses = model.losses(tile_of(labels), [targets_of(labels, [0, 1, 2])], Sampling(8, 4))
     assert set(losses) == {"class", "box", "centerness", "mask", "mask_iou"}
     sum(losses.values()).backward()
     still = {n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()}
@@ -145,7 +146,7 @@ def test_every_parameter_learns_and_c_classes_work() -> None:
 def test_a_crop_without_objects_can_be_trained_on() -> None:
     model = small_model().train()
     empty = targets_of(np.zeros((56, 56), np.int64))
-    losses = model.losses(torch.rand(2, 3, 56, 56), [empty, empty], 8, 4)
+    losses = model.losses(torch.rand(2, 3, 56, 56), [empty, empty], Sampling(8, 4))
     sum(losses.values()).backward()
     assert all(torch.isfinite(loss.detach()) for loss in losses.values())
     assert float(losses["mask"].detach()) == 0

@@ -18,6 +18,7 @@ from dinomask.nets.catalogue import Manifest
 from dinomask.nets.centermask import CenterMask
 from dinomask.nets.detection import DensePredictions, detection_losses
 from dinomask.nets.features import ViTBackbone
+from dinomask.nets.losses import Sampling
 from dinomask.nets.tasks import (
     ClassWeights,
     balanced_weights,
@@ -167,7 +168,7 @@ def test_every_head_learns_and_tells_its_losses() -> None:
     model = tasks_model().train()
     target = dataclasses.replace(targets_of(LABELS, [0, 1, 2]), image_class=torch.tensor(1))
     weights = ClassWeights(torch.ones(3), torch.ones(4), torch.ones(2))
-    losses = model.losses(tile_of(LABELS), [target], 8, 4, weights)
+    losses = model.losses(tile_of(LABELS), [target], Sampling(8, 4, weights))
     assert tuple(losses) == model.loss_names
     assert model.loss_names[-2:] == ("semantic", "image_class")
     sum(losses.values()).backward()
@@ -179,7 +180,7 @@ def test_all_losses_depend_on_the_shared_layer() -> None:
     model = tasks_model().train()
     target = dataclasses.replace(targets_of(LABELS, [0, 1, 2]), image_class=torch.tensor(1))
     shared = model.shared_parameters()
-    for name, loss in model.losses(tile_of(LABELS), [target], 8, 4).items():
+    for name, loss in model.losses(tile_of(LABELS), [target], Sampling(8, 4)).items():
         gradients = torch.autograd.grad(loss, shared, retain_graph=True)
         assert all(g.any() for g in gradients), name
 
@@ -218,10 +219,10 @@ def test_classes_the_model_does_not_have_are_refused() -> None:
     model = tasks_model(2, 3)
     tiles = tile_of(LABELS)
     with pytest.raises(DataError, match="object classes from 0 to 1; got 2"):
-        model.losses(tiles, [targets_of(LABELS, [0, 1, 2])], 8, 0)
+        model.losses(tiles, [targets_of(LABELS, [0, 1, 2])], Sampling(8, 0))
     target = dataclasses.replace(targets_of(LABELS), image_class=torch.tensor(2))
     with pytest.raises(DataError, match="image classes from -1 to 1; got 2"):
-        model.losses(tiles, [target], 8, 0)
+        model.losses(tiles, [target], Sampling(8, 0))
 
 
 def test_settings_of_tasks() -> None:

@@ -13,6 +13,7 @@ from dinomask.image import open_image
 from dinomask.nets.catalogue import Manifest
 from dinomask.nets.centermask import CenterMask
 from dinomask.nets.features import ViTBackbone
+from dinomask.nets.losses import Sampling
 from dinomask.run.predictor import Predictor
 from dinomask.run.segment import segment
 from tests.nets.small import small_config, small_vit, targets_of
@@ -49,7 +50,7 @@ def predictor() -> Predictor:
         for (_, labels), kind, image_class in zip(scenes, kinds, image_classes, strict=True)
     ]
     for i in range(110):
-        losses = model.losses(tiles, targets, 4, n_proposals=6 if i > 50 else 0)
+        losses = model.losses(tiles, targets, Sampling(4, 6 if i > 50 else 0))
         optimiser.zero_grad()
         torch.stack(list(losses.values())).sum().backward()
         optimiser.step()

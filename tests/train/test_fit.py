@@ -11,6 +11,7 @@ import torch
 from dinomask.config import FitConfig, LoraSettings
 from dinomask.errors import ModelError, SettingsError
 from dinomask.nets.depth import block_paths, weight_depths
+from dinomask.nets.losses import Sampling
 from dinomask.train.fit import Fitting, prepare_fit, scale_rates
 from tests.contracts.members import MEMBERS, Member
 from tests.nets.small import discs, small_model
@@ -42,7 +43,7 @@ def learn(fitting: Fitting, steps: int = 2) -> dict[str, Tensor]:
     for step in range(steps):
         scale_rates(optimiser, 1 / (1 + step))
         optimiser.zero_grad()
-        losses = model.losses(scene.expand(2, -1, -1, -1), [target, target], 4, 0)
+        losses = model.losses(scene.expand(2, -1, -1, -1), [target, target], Sampling(4, 0))
         (sum(losses.values()) + fitting.penalty()).backward()
         optimiser.step()
         for name, value in model.state_dict().items():

@@ -15,6 +15,7 @@ from dinomask.config import BalanceConfig, NormaliseConfig
 from dinomask.image.normalise import fit_array
 from dinomask.nets.centermask import CenterMask
 from dinomask.nets.features import ViTBackbone
+from dinomask.nets.losses import Sampling
 from dinomask.train.balance import Balancer, ParetoBalancer, balancer_of
 from dinomask.train.generate import generate_image
 from dinomask.train.gradients import shared_gradients
@@ -64,7 +65,7 @@ class Training:
 
     def step(self, batch: Batch, seed: int) -> dict[str, float]:
         torch.manual_seed(seed)
-        losses = self.model.losses(*batch, 4, 4)
+        losses = self.model.losses(*batch, Sampling(4, 4))
         self.optimiser.zero_grad()
         losses["total"] = self.balancer.backward(losses)
         self.optimiser.step()
@@ -119,7 +120,7 @@ def test_a_pareto_step_on_the_shared_layer_harms_no_loss(batch: Batch) -> None:
     for i in range(5):
         training.step(batch, i)
     torch.manual_seed(9)
-    losses = training.model.losses(*batch, 4, 4)
+    losses = training.model.losses(*batch, Sampling(4, 4))
     shared = training.model.shared_parameters()
     gradients = shared_gradients(list(losses.values()), shared)
     total = training.balancer.total(losses)
@@ -139,7 +140,7 @@ def test_gradnorm_brings_the_gradients_closer_together(batch: Batch) -> None:
     for i in range(60):
         training.step(batch, i)
         if i in (0, 59):
-            losses = training.model.losses(*batch, 4, 4)
+            losses = training.model.losses(*batch, Sampling(4, 4))
             shared = training.model.shared_parameters()
             norms = shared_gradients(list(losses.values()), shared).norm(dim=1)
             weights = torch.tensor(list(training.balancer.weights().values()))

@@ -23,6 +23,7 @@ from dinomask.compress.distil_losses import (
 )
 from dinomask.config import DistilSettings, FitConfig, TrainConfig, as_dict
 from dinomask.errors import ModelError
+from dinomask.nets.losses import Sampling, losses_of
 from dinomask.train.balance import balancer_of
 from dinomask.train.fit import prepare_fit
 from dinomask.train.loop import run_steps
@@ -93,15 +94,15 @@ class DistilStepper(Stepper):
 
     def _label_loss(self, own: Answer, targets: list[InstanceTargets], tiles: Tensor) -> Tensor:
         config = self.config
-        losses = self.state.model.losses_of(
+        losses = losses_of(
+            self.state.model,
             own.pyramid,
             own.dense,
             [target.to(self.device) for target in targets],
-            config.rois_per_image,
-            config.proposals_per_image,
-            self.class_weights,
-            self.chance(),
             (tiles.shape[-2], tiles.shape[-1]),
+            Sampling(
+                config.rois_per_image, config.proposals_per_image, self.class_weights, self.chance()
+            ),
         )
         return self.state.balancer.total(losses)
 

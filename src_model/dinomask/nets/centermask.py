@@ -14,34 +14,19 @@ from torch import Tensor, nn
 from dinomask.config.model import SIDE_STEP_PX
 from dinomask.errors import ModelError
 from dinomask.nets.backbone import backbone_of
-from dinomask.nets.detection import (
-    DensePredictions,
-    FCOSHead,
-    InstanceTargets,
-    detection_losses,
-)
+from dinomask.nets.detection import DensePredictions, FCOSHead, InstanceTargets
+from dinomask.nets.losses import LOSS_NAMES, Sampling, losses_of
 from dinomask.nets.masks import MaskHead, MaskIoUHead, expand_boxes
 from dinomask.nets.network import Detections, RoiMaps, draw_in_groups, find_instances
-from dinomask.nets.proposals import roi_losses, sample_proposals, sample_true_boxes
 from dinomask.nets.pyramid import FeaturePyramid, Pyramid
 from dinomask.nets.reshape import finish_shape
-from dinomask.nets.tasks import (
-    ClassWeights,
-    ImageClassHead,
-    SemanticHead,
-    check_classes,
-    image_class_loss,
-    semantic_loss,
-)
+from dinomask.nets.tasks import ImageClassHead, SemanticHead
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dinomask.config import DetectConfig, ModelConfig
     from dinomask.nets.features import Backbone
-
-LOSS_NAMES = ("class", "box", "centerness", "mask", "mask_iou")
-"""Losses of every model; further heads add theirs."""
 
 
 class CenterMask(nn.Module):
@@ -236,10 +221,7 @@ class CenterMask(nn.Module):
         self,
         tiles: Tensor,
         targets: list[InstanceTargets],
-        n_true: int,
-        n_proposals: int,
-        class_weights: ClassWeights | None = None,
-        chance: Sequence[torch.Generator] | None = None,
+        sampling: Sampling,
         maps: Sequence[Tensor] | None = None,
         stem_kept: Tensor | None = None,
     ) -> dict[str, Tensor]:
@@ -249,13 +231,7 @@ class CenterMask(nn.Module):
         ----------
         tiles : shape (B, 3, H, W)
         targets : B crops' truth
-        n_true : true boxes a crop, jittered, that train mask and MaskIoU
-        n_proposals : own detections a crop that train MaskIoU, and the mask
-            where they hit; false ones teach MaskIoU to answer 0, which lets it
-            reject them
-        class_weights : how much each class counts; None counts all alike
-        chance : B generators on the CPU that boxes are drawn from, one a crop, so that
-            they don't depend on the crop's company; None makes them from torch's own
+        sampling : in which boxes masks are learned, and what counts how much
         maps, stem_kept : as in `features`
 
         Raises
@@ -264,62 +240,8 @@ class CenterMask(nn.Module):
             If an object or image is of a class that the model doesn't have.
         """
         pyramid = self.features(tiles, maps, stem_kept)
-        return self.losses_of(
-            pyramid,
-            self.dense(pyramid),
-            targets,
-            n_true,
-            n_proposals,
-            class_weights,
-            chance,
-            _size_px(tiles),
-        )
-
-    def losses_of(
-        self,
-        pyramid: Pyramid,
-        dense: DensePredictions,
-        targets: list[InstanceTargets],
-        n_true: int,
-        n_proposals: int,
-        class_weights: ClassWeights | None,
-        chance: Sequence[torch.Generator] | None,
-        size_px: tuple[int, int],
-    ) -> dict[str, Tensor]:
-        """Compute all training losses of a batch of which pyramid and dense answers are known.
-
-        Parameters
-        ----------
-        pyramid, dense : of the tiles
-        size_px : height and width of a tile
-        targets, n_true, n_proposals, class_weights, chance : as in `losses`
-
-        Raises
-        ------
-        DataError
-            If an object or image is of a class that the model doesn't have.
-        """
-        check_classes(targets, self.config.n_classes, self.config.image_classes)
-        weights = class_weights or ClassWeights()
-        losses = detection_losses(dense, targets, weights.objects)
-        chance = chance or [_generator() for _ in targets]
-        rois = [sample_true_boxes(t, n_true, g) for t, g in zip(targets, chance, strict=True)]
-        if n_proposals:
-            proposals = sample_proposals(dense, targets, n_proposals, chance)
-            rois = [a.joined(b) for a, b in zip(rois, proposals, strict=True)]
-        predicted = self.masks(pyramid, [roi.boxes_yxyx_px for roi in rois])
-        losses.update(roi_losses(*predicted, targets, rois))
-        if self.semantic_head is not None:
-            logits = self.semantic_head(pyramid, size_px)
-            losses["semantic"] = semantic_loss(logits, targets, weights.pixels)
-        if self.image_head is not None:
-            logits = self.image_head(pyramid)
-            losses["image_class"] = image_class_loss(logits, targets, weights.images)
-        return losses
-
-
-def _generator() -> torch.Generator:
-    return torch.Generator().manual_seed(int(torch.randint(2**62, ())))
+        dense = self.dense(pyramid)
+        return losses_of(self, pyramid, dense, targets, _size_px(tiles), sampling)
 
 
 def _size_px(tiles: Tensor) -> tuple[int, int]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from dinomask.errors import ModelError
+from dinomask.nets.losses import Sampling
 from dinomask.nets.processes import mean_over_processes
 from dinomask.nets.tasks import ClassWeights
 from dinomask.train.crops import crop_numbers
@@ -87,10 +88,12 @@ class Stepper:
             losses = state.model.losses(
                 tiles,
                 [target.to(self.device) for target in targets],
-                config.rois_per_image,
-                config.proposals_per_image if fraction >= config.proposals_from else 0,
-                self.class_weights,
-                self.chance(),
+                Sampling(
+                    config.rois_per_image,
+                    config.proposals_per_image if fraction >= config.proposals_from else 0,
+                    self.class_weights,
+                    self.chance(),
+                ),
                 maps,
                 self.stem_kept(),
             )

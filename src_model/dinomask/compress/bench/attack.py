@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from dinomask.errors import ModelError
+from dinomask.nets.losses import Sampling
 from dinomask.train.augment import finish_crop
 from dinomask.train.crops import collate
 
@@ -56,7 +57,9 @@ def _gradient(predictor: Predictor, tile: Array, truth: Array) -> Array | None:
     chance = [torch.Generator().manual_seed(0)]
     with torch.enable_grad():
         losses = predictor.model.losses(
-            pixels, [t.to(predictor.device) for t in targets], TRUE_BOXES, 0, chance=chance
+            pixels,
+            [t.to(predictor.device) for t in targets],
+            Sampling(TRUE_BOXES, 0, chance=chance),
         )
         (gradient,) = torch.autograd.grad(
             torch.stack(list(losses.values())).sum(), pixels, allow_unused=True
