@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QColor, QFont
 from qtpy.QtWidgets import (
@@ -18,6 +19,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from dinomask.compress.bench.names import spread_names
 from napari_dinomask.compressing import TITLES, explain_row, table_row
 from napari_dinomask.widgets.look import ACCENT, PLAIN_BUTTON, caption, hint, tell
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 _ROW_PX = 24
 _PLOT_PX = 210
 _FAINT = "#868e96"
+_NAME_LENGTH = 24
 _NO_PLOTS = "To see the plot, install pyqtgraph: pip install 'napari-dinomask[app]'"
 AXES = {"latency": "time an image, original = 1", "size": "size on disk, MB"}
 
@@ -50,6 +53,7 @@ class ResultsBox(QWidget):
         self.axis = QComboBox()
         self.plot_note = hint()
         self.plot: Any = None
+        self._names: list[Any] = []
         self.first, self.second = QComboBox(), QComboBox()
         self.compare_button = QPushButton("Compare on screen")
         self.use_button = QPushButton("Use this model")
@@ -103,6 +107,7 @@ class ResultsBox(QWidget):
         self.plot.showGrid(x=True, y=True, alpha=0.15)
         for side in ("left", "bottom"):
             self.plot.getAxis(side).enableAutoSIPrefix(False)
+        self.plot.getViewBox().sigResized.connect(self._place_names)
         column.addWidget(self.plot)
 
     def _connect(self) -> None:
@@ -162,6 +167,7 @@ class ResultsBox(QWidget):
         points = [(_cost(row, axis), row["quality"]["ap50"]) for row in self._rows]
         front = sorted(p for p, row in zip(points, self._rows, strict=True) if row["pareto"][axis])
         self.plot.clear()
+        self._names = []
         self.plot.setLabel("left", "AP")
         self.plot.setLabel("bottom", AXES[axis])
         self.plot.plot(
@@ -179,13 +185,31 @@ class ResultsBox(QWidget):
                 symbolBrush=colour,
                 symbolPen=None,
             )
-            label = pyqtgraph.TextItem(row["name"], color=colour, anchor=(0.5, 1.2))
+            label = pyqtgraph.TextItem(_shortened(row["name"]), color=colour)
             label.setPos(x, y)
             self.plot.addItem(label, ignoreBounds=True)
+            self._names.append(label)
         highest = max(x for x, _ in points)
         low, high = min(y for _, y in points), max(y for _, y in points)
         room = max(high - low, 0.02) * 0.3
         self.plot.setRange(xRange=(0, 1.2 * highest), yRange=(low - room, high + room), padding=0)
+        self._place_names()
+
+    def _place_names(self) -> None:
+        """Put each name on the side of its point where it covers least of the others."""
+        if not self._names:
+            return
+        view = self.plot.getViewBox()
+        (x0, x1), (y0, y1) = view.viewRange()
+        shape_xy = (view.width(), view.height())
+        share = [
+            ((n.pos().x() - x0) / (x1 - x0), (y1 - n.pos().y()) / (y1 - y0)) for n in self._names
+        ]
+        extents = [name.textItem.boundingRect() for name in self._names]
+        sizes = np.array([(extent.width(), extent.height()) for extent in extents])
+        anchors = spread_names(np.array(share) * shape_xy, sizes, shape_xy)
+        for name, anchor in zip(self._names, anchors, strict=True):
+            name.setAnchor(anchor)
 
     def _on_selected(self) -> None:
         self.use_button.setEnabled(self.selected is not None)
@@ -201,3 +225,8 @@ class ResultsBox(QWidget):
 
 def _cost(row: Row, axis: str) -> float:
     return 1 / float(row["speedup"]) if axis == "latency" else float(row["size_mb"])
+
+
+def _shortened(name: str) -> str:
+    """Return a name that leaves room for others in a narrow plot; the table has it whole."""
+    return name if len(name) <= _NAME_LENGTH else f"{name[: _NAME_LENGTH - 1]}…"

@@ -148,7 +148,9 @@ def test_a_comparison_is_followed_and_its_results_are_used(
     table = panel.results.table
     assert [table.item(i, 0).text() for i in range(table.rowCount())] == ["original", "bf16"]
     assert panel.run_box.messages[0].objectName() == "result"
-    assert panel.results.plot is not None
+    names = panel.results.plot.getPlotItem().items
+    boxes = [n.textItem.sceneBoundingRect() for n in names if hasattr(n, "textItem")]
+    assert len(boxes) == 2 and not boxes[0].intersects(boxes[1])
     index = table.model().index(1, 0)
     table.scrollTo(index)
     qtbot.mouseClick(
