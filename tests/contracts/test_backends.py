@@ -145,6 +145,15 @@ def test_a_backend_computes_what_eager_does_for_any_size(family, method, shape, 
     assert differences(compared(network_of(family, method), eager, shape)) < TOLERANCE[method]
 
 
+@every_backend
+def test_a_backend_prepared_for_a_shape_computes_the_same(method, network_of):
+    network, eager = network_of("dinov2", method), load_model("dinov2")[0]
+    shape = (1, SIDE, SIDE)
+    network.expect((1, 3, SIDE, SIDE), 10**6)
+    assert differences(compared(network, eager, shape)) < TOLERANCE[method]
+    network.expect((1, 3, SIDE, SIDE), 1)
+
+
 @every_pair
 def test_any_number_of_objects_can_be_drawn_none_too(family, method, network_of):
     network, eager = network_of(family, method), load_model(family)[0]
