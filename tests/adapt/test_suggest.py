@@ -45,6 +45,18 @@ def test_doubts_decide_among_equals_and_novelty_among_doubts() -> None:
     assert numbers([*found, known], 3) == [2, 0, 1]
 
 
+def test_images_take_turns_where_doubts_are_alike() -> None:
+    same = [dataclasses.replace(tile(9, (i, 0.0)), image=name) for i, name in enumerate("aaab")]
+    first, second = (s.image for s in choose(same, 2))
+    assert {first, second} == {"a", "b"}
+
+
+def test_a_tile_full_of_specks_does_not_come_before_what_is_new() -> None:
+    known = tile(9, (0.0, 0.0), reviewed=1.0, i=0)
+    specks, new = tile(200, (1.0, 0.0), i=1), tile(16, (10.0, 0.0), i=2)
+    assert numbers([known, specks, new], 1) == [2]
+
+
 def test_what_is_reviewed_is_not_suggested_again() -> None:
     found = [tile(9, (0.0, 1.0), reviewed=1.0, i=0), tile(0, (4.0, 0.0), i=1)]
     assert numbers(found, 5) == [1]
