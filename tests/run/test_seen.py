@@ -39,3 +39,6 @@ def test_what_two_finer_looks_agree_on_is_preferred_to_what_is_around_it():
     halves = _seen(64, 60, 60, 60), _seen(30, 58, 58, 58)
     assert choose([*halves, cells]) is cells
     assert choose([_seen(30)]).median_px is None
+    # of many sure objects what lies inside is texture
+    particles = _seen(130, *[120] * 14)
+    assert choose([*nuclei, particles]) is particles
