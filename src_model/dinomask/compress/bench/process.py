@@ -44,7 +44,7 @@ class VariantProcess:
         self._process.start()
         # so that its death ends the connection
         theirs.close()
-        self._is_ready = False
+        self._is_ready = self._is_closed = False
 
     def __enter__(self) -> Self:
         return self
@@ -104,7 +104,10 @@ class VariantProcess:
         return answer
 
     def close(self) -> None:
-        """End the process, whatever it is at."""
+        """End the process, whatever it is at; again does nothing."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         if self._process.is_alive():
             self._process.kill()
         self._process.join()
