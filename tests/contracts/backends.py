@@ -39,7 +39,7 @@ TOLERANCE = {
     "compiled": 1e-4,
     # without VNNI weights take half of the range, so that sums don't overflow
     "int8-openvino": 0.1 if HAS_VNNI else 0.15,
-    # rounds what convolutions give, too: left in floating point, it is as near as OpenVINO's
+    # rounds what convolutions give, too: left in floating point, its error halves
     "int8-onnx": 0.15,
     "int8-onnx-dynamic": 0.1,
     "int8-dynamic": 0.1,
