@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from make_screenshots import IMAGES, wait
 from tour import Tour, apart_from_the_user
+from where_to_click import deepest_point, false_point, line_between, missed_points, unmatched
 
 from dinomask.measure.matching import score_image
 
@@ -31,13 +32,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy.typing as npt
-
-    Point = tuple[float, float]
+    from where_to_click import Point
 
 SAMPLES = Path(__file__).parent.parent / "napari_dinomask" / "sample_data"
 N_ADDED = 2
-FITS_IOU = 0.6
-"""A cell drawn less well than this is drawn anew."""
 
 
 def main() -> None:
@@ -115,16 +113,15 @@ class Tutorial(Tour):
         self.reviewer = panel.reviewer
         self._settle()
         self.enter("correct")
-        for point in self._missed(labels.data)[:N_ADDED]:
+        for point in missed_points(self.truth, labels.data)[:N_ADDED]:
             self._click(point)
             print("add:", panel.note.text())
-        false = self._false(labels.data)
+        false = false_point(self.truth, labels.data)
         self._click(false, Qt.KeyboardModifier.ShiftModifier)
         print("remove:", panel.note.text())
         canvas = self._canvas()
         QTest.keyClick(canvas, Qt.Key.Key_S)
-        top, bottom = self._across_the_largest(labels.data)
-        self._drag([top, bottom])
+        self._drag(line_between(self.truth, labels.data))
         print("split:", panel.note.text())
         self._make_right(labels)
         QTest.keyClick(canvas, Qt.Key.Key_R)
@@ -148,12 +145,12 @@ class Tutorial(Tour):
         from qtpy.QtTest import QTest
 
         y0, x0, y1, x1 = self._region()
-        for label in self._unmatched(self._edited(labels), self.truth):
-            y, x = _deepest(self._edited(labels) == label)
+        for label in unmatched(self._edited(labels), self.truth):
+            y, x = deepest_point(self._edited(labels) == label)
             if y0 <= y < y1 and x0 <= x < x1:
                 self._click((y, x), Qt.KeyboardModifier.ShiftModifier)
         QTest.keyClick(self._canvas(), Qt.Key.Key_A)
-        for label in self._unmatched(self.truth, self._edited(labels)):
+        for label in unmatched(self.truth, self._edited(labels)):
             rows, cols = np.nonzero(self.truth == label)
             if y0 <= rows.mean() < y1 and x0 <= cols.mean() < x1:
                 # a drag that begins beyond the image moves the camera
@@ -162,14 +159,6 @@ class Tutorial(Tour):
 
     def _edited(self, labels: Any) -> npt.NDArray[Any]:
         return np.array(labels.data)
-
-    def _unmatched(self, one: npt.NDArray[Any], other: npt.NDArray[Any]) -> list[int]:
-        """Return the labels of one image that none of the other fits."""
-        from dinomask.measure.matching import match
-
-        matching = match(one, other)
-        fitted = matching.reference_index[matching.matched(FITS_IOU)]
-        return [int(i) for i in np.delete(matching.reference_ids, fitted)]
 
     def _teach(self, panel: Any) -> None:
         self.enter("plan teaching")
@@ -207,34 +196,6 @@ class Tutorial(Tour):
             QTest.keyClick(self._canvas(), Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
             self._settle()
         print("undone, labels as before:", bool(np.array_equal(labels.data, before)))
-
-    def _missed(self, labels: npt.NDArray[Any]) -> list[Point]:
-        """Return points inside true cells of which nothing was found."""
-        from scipy import ndimage
-
-        points = []
-        for label, box in enumerate(ndimage.find_objects(self.truth), 1):
-            if box is None or min(b.start for b in box) < 4:
-                continue
-            mask = self.truth[box] == label
-            if (labels[box][mask] > 0).mean() < 0.1:
-                y, x = _deepest(mask)
-                points.append((box[0].start + y, box[1].start + x))
-        return points
-
-    def _false(self, labels: npt.NDArray[Any]) -> Point:
-        """Return a point in the found object that is least on true cells."""
-        ids = np.unique(labels[labels > 0])
-        on_cells = [(self.truth[labels == i] > 0).mean() for i in ids]
-        rows, cols = np.nonzero(labels == ids[int(np.argmin(on_cells))])
-        middle = len(rows) // 2
-        return rows[middle] + 0.5, cols[middle] + 0.5
-
-    def _across_the_largest(self, labels: npt.NDArray[Any]) -> tuple[Point, Point]:
-        ids, areas = np.unique(labels[labels > 0], return_counts=True)
-        rows, cols = np.nonzero(labels == ids[int(areas.argmax())])
-        x = (cols.min() + cols.max() + 1) / 2
-        return (rows.min() - 3.0, x), (rows.max() + 4.0, x)
 
     def _canvas(self) -> Any:
         return self.viewer.window._qt_viewer.canvas.native
@@ -280,15 +241,6 @@ class Tutorial(Tour):
         QTest.qWait(100)
         wait(lambda: not self.reviewer.background.is_busy)
         QTest.qWait(100)
-
-
-def _deepest(mask_yx: npt.NDArray[Any]) -> Point:
-    """Return the point of a mask that is farthest from its edge."""
-    from scipy import ndimage
-
-    deep = ndimage.distance_transform_edt(np.pad(mask_yx, 1))
-    y, x = np.unravel_index(deep.argmax(), deep.shape)
-    return float(y) - 0.5, float(x) - 0.5
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from skimage.morphology import erosion
 
 from dinomask.adapt.clock import WorkClock
-from dinomask.adapt.gate import SHARES, Figures, Judge, judge_learned
-from dinomask.adapt.reference import reference_images
+from dinomask.adapt.gate import SHARES, Figures, Judge, farthest, judge_learned
+from dinomask.adapt.reference import PER_IMAGE, reference_images, reference_scenes
 from dinomask.adapt.trial import Scene, cut_scenes, score_scenes
 from dinomask.config import DetectConfig, FitConfig, TeachConfig
 from dinomask.instances import draw
@@ -59,6 +59,28 @@ def test_it_goes_as_far_as_little_is_forgotten(loss: float, gain: float) -> None
         assert BEFORE.reference_ap50 - verdict.after.reference_ap50 <= 0.01 + 1e-6
     elif not close:
         assert gain <= 1e-6 or not allowed
+
+
+@pytest.mark.parametrize("n_passing", range(len(SHARES) + 1))
+def test_the_farthest_share_is_found_in_four_looks(n_passing: int) -> None:
+    allowed = SHARES[len(SHARES) - n_passing :]
+    asked = []
+
+    def passes(share: float) -> bool:
+        asked.append(share)
+        return share in allowed
+
+    assert farthest(passes) == (max(allowed) if allowed else None)
+    assert len(asked) <= 4
+
+
+def test_every_reference_image_counts_about_the_same() -> None:
+    images = reference_images()[:3]
+    scenes = [reference_scenes([image], 32.0) for image in images]
+    assert all(1 <= len(of_one) <= PER_IMAGE for of_one in scenes)
+    again = reference_scenes(images, 32.0)
+    together = [scene for of_one in scenes for scene in of_one]
+    assert [s.labels_yx.tolist() for s in again] == [s.labels_yx.tolist() for s in together]
 
 
 @pytest.mark.parametrize("scales", [(), MIXED_SCALES])

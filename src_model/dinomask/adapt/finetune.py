@@ -19,7 +19,7 @@ from dinomask.adapt.held_out import part_places
 from dinomask.adapt.learning import Learning
 from dinomask.adapt.preflight import plan_teaching, require_teachable
 from dinomask.adapt.progress import TeachProgress, TeachResult
-from dinomask.adapt.reference import reference_images
+from dinomask.adapt.reference import reference_images, reference_scenes
 from dinomask.adapt.self_distil import add_confident
 from dinomask.adapt.taught import (
     class_list,
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from dinomask.config import TeachConfig
 
 GATE_LOOKS = 3
-"""Looks at the reference for which time is kept: most adapters pass within as many."""
+"""Looks at the reference for which time is kept; there are four at most."""
 
 KEY = "teaching"
 """Where the provenance names the teaching."""
@@ -176,7 +176,7 @@ def _judge(
     clock.tell("prepare")
     held_scenes = cut_scenes(held_out, target_px, _typical(taught), seed=config.seed)
     clock.tell("prepare")
-    reference = cut_scenes(reference_images(), target_px, None)
+    reference = reference_scenes(reference_images(), target_px)
     scales = MIXED_SCALES if are_mixed(diameter_ratio(taught)) else ()
     return Judge(held_scenes, reference, config, clock, classes, scales)
 

@@ -18,7 +18,7 @@ from dinomask.nets.zoo import load_model
 from dinomask.run.predictor import Predictor, choose_device
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
@@ -198,12 +198,39 @@ def judge_learned(
     tensors : what was learned
     fit : the way it was fitted
     """
-    for share in SHARES:
+    tried: dict[float, tuple[dict[str, Tensor], float]] = {}
+
+    def passes(share: float) -> bool:
         weaker = between(judge.config.model, tensors, share, judge.classes)
         kept = judge.kept(fit, weaker)
-        if not forgot(before.reference_ap50, kept, judge.config.max_forgetting):
-            return _verdict(judge, before, weaker, fit, share, kept)
-    return _verdict(judge, before, tensors, fit, SHARES[0])
+        tried[share] = weaker, kept
+        return not forgot(before.reference_ap50, kept, judge.config.max_forgetting)
+
+    found = farthest(passes)
+    share = SHARES[0] if found is None else found
+    weaker, kept = tried[share]
+    return _verdict(judge, before, weaker, fit, share, kept)
+
+
+def farthest(passes: Callable[[float], bool]) -> float | None:
+    """Return the largest of `SHARES` that passes; None if none does.
+
+    The whole step is tried first. Then halves are, as less is forgotten the nearer to the base.
+
+    Parameters
+    ----------
+    passes : whether a share may be taken
+    """
+    if passes(SHARES[0]):
+        return SHARES[0]
+    low, high = 1, len(SHARES)
+    while low < high:
+        middle = (low + high) // 2
+        if passes(SHARES[middle]):
+            high = middle
+        else:
+            low = middle + 1
+    return SHARES[low] if low < len(SHARES) else None
 
 
 def _verdict(
@@ -212,7 +239,7 @@ def _verdict(
     tensors: dict[str, Tensor],
     fit: FitConfig,
     share: float,
-    kept: float | None = None,
+    kept: float,
 ) -> Verdict:
     after = judge.figures(fit, tensors, kept=kept)
     promoted, reason = decide(before, after, judge.config.max_forgetting)

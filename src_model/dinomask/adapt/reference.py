@@ -6,14 +6,24 @@ needs no file and is the same everywhere.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from dinomask.adapt.taught import TaughtImage
+from dinomask.adapt.trial import Scene, cut_scenes
 from dinomask.train.generate.compose import KINDS, generate_image
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 SEED = 20261
 PER_KIND = 2
 SIDE_PX = 224
+PER_IMAGE = 3
+"""Windows of an image that are judged by, at most. What an adapter loses is known no better than
+within 4 points by 16 windows, and within 2 by 48."""
+
 LEFT_OUT = ("cytology",)
 """A kind of which the bundled model hardly saw any."""
 
@@ -38,3 +48,14 @@ def reference_images(side_px: int = SIDE_PX, per_kind: int = PER_KIND) -> list[T
                 labels = made.labels_yx.astype(np.int32)
                 images.append(TaughtImage(name, made.image_cyx, made.is_rgb, labels))
     return images
+
+
+def reference_scenes(images: Sequence[TaughtImage], target_px: float) -> list[Scene]:
+    """Cut windows of the reference, as many of each image.
+
+    Parameters
+    ----------
+    images : from `reference_images`
+    target_px : the model's target diameter
+    """
+    return [s for image in images for s in cut_scenes([image], target_px, None, most=PER_IMAGE)]
