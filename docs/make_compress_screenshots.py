@@ -31,7 +31,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--image", type=Path, default=SAMPLES / "histology.tif")
-    parser.add_argument("--methods", default="int8-openvino,token-merge,head-prune")
+    parser.add_argument("--methods", default="int8-openvino,coarse,head-prune")
     parser.add_argument("--out", type=Path, default=IMAGES)
     args = parser.parse_args()
     with apart_from_the_user():
