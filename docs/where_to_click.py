@@ -20,7 +20,6 @@ HALF_SHARE = 0.25
 BEYOND_PX = 3
 """How far a line across a cell begins and ends outside of it."""
 
-
 NEAR_PX = 2
 """Pixels this far from a line count as those that it crosses."""
 
